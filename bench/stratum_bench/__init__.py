@@ -1,0 +1,1 @@
+"""Benchmarks of Stratum that anyone can repeat; uses only the public API of `stratum`."""

@@ -1,0 +1,174 @@
+"""The settings: one table, read once from the environment, then config.toml, then the defaults.
+
+Reading creates no file and no folder. Only the composition roots (the command line, the server,
+the launcher of a benchmark) call `load`; everything below gets a frozen `Settings`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from stratum.errors import InvalidInput
+
+DATABASE_NAME = "stratum.db"
+CONFIG_NAME = "config.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table: its key in config.toml, its variable, its default, what it does."""
+
+    key: str
+    variable: str
+    default: str | int | bool
+    meaning: str
+
+
+SETTINGS = (
+    Setting(
+        "embed_model",
+        "STRATUM_EMBED_MODEL",
+        "bundled",
+        "Which embedder makes vectors: `bundled` (no network), `none` (word search only), "
+        "`hashing` (for tests), or any model name that fastembed knows.",
+    ),
+    Setting(
+        "offline",
+        "STRATUM_OFFLINE",
+        False,
+        "Never download anything, not even when a command asks for it.",
+    ),
+    Setting(
+        "author",
+        "STRATUM_AUTHOR",
+        "",
+        "Who signs new notes; empty means the login name.",
+    ),
+    Setting(
+        "agent",
+        "STRATUM_AGENT",
+        "",
+        "The agent that signs new notes; the MCP server fills in the client's name.",
+    ),
+    Setting(
+        "max_file_bytes",
+        "STRATUM_MAX_FILE_BYTES",
+        1 << 20,
+        "Larger files are listed as skipped and not indexed.",
+    ),
+    Setting(
+        "threads",
+        "STRATUM_THREADS",
+        2,
+        "Threads of the embedding model.",
+    ),
+    Setting(
+        "log_level",
+        "STRATUM_LOG_LEVEL",
+        "warning",
+        "How much goes to stderr: `debug`, `info`, `warning` or `error`.",
+    ),
+)
+
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting and every place, resolved. `config_file` may not exist."""
+
+    database: Path
+    cache_dir: Path
+    config_file: Path
+    embed_model: str
+    offline: bool
+    author: str
+    agent: str
+    max_file_bytes: int
+    threads: int
+    log_level: str
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read the settings from `environ` and the config file it points to.
+
+    Raises:
+        InvalidInput: A value has the wrong type, a key is unknown or the file is not TOML.
+    """
+    home = environ.get("STRATUM_HOME", "")
+    if home:
+        data = config = Path(home).expanduser()
+        cache = data / "cache"
+    else:
+        # opinion=False: on Windows the author's name and "Cache" folders would be added in between
+        places = platformdirs.PlatformDirs("stratum", appauthor=False)
+        data, config = Path(places.user_data_dir), Path(places.user_config_dir)
+        cache = Path(places.user_cache_dir)
+    config_file = config / CONFIG_NAME
+    values = _from_file(config_file)
+    for setting in SETTINGS:
+        if setting.variable in environ:
+            values[setting.key] = _parse(setting, environ[setting.variable], setting.variable)
+    if environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE:
+        values["offline"] = True
+    resolved = {setting.key: values.get(setting.key, setting.default) for setting in SETTINGS}
+    _check_ranges(resolved)
+    return Settings(
+        database=data / DATABASE_NAME, cache_dir=cache, config_file=config_file, **resolved
+    )
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InvalidInput(
+            f"The settings file {path} cannot be read: {error}.",
+            hint="Correct the file or move it away; every setting has a default.",
+        ) from error
+    known = {setting.key: setting for setting in SETTINGS}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            near = tuple(difflib.get_close_matches(key, known, n=3))
+            raise InvalidInput(
+                f"{path} has a setting that Stratum does not know: {key!r}.",
+                hint=f"Known settings: {', '.join(known)}.",
+                similar=near,
+            )
+        values[key] = _parse(known[key], value, f"{key} in {path}")
+    return values
+
+
+def _parse(setting: Setting, value: object, where: str) -> str | int | bool:
+    kind = type(setting.default)
+    if type(value) is kind:
+        return value
+    if isinstance(value, str) and kind is bool and value.lower() in _TRUE + _FALSE:
+        return value.lower() in _TRUE
+    if isinstance(value, str) and kind is int and value.strip().isdecimal():
+        return int(value)
+    wanted = {bool: "true or false", int: "a whole number", str: "a text"}[kind]
+    raise InvalidInput(f"{where} should be {wanted}, but is {value!r}.", hint=setting.meaning)
+
+
+def _check_ranges(values: Mapping[str, Any]) -> None:
+    if values["log_level"] not in _LOG_LEVELS:
+        raise InvalidInput(
+            f"log_level is {values['log_level']!r}.",
+            hint=f"Choose one of {', '.join(_LOG_LEVELS)}.",
+        )
+    for key in ("threads", "max_file_bytes"):
+        if values[key] < 1:
+            raise InvalidInput(f"{key} must be at least 1, but is {values[key]}.")

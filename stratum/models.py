@@ -1,0 +1,358 @@
+"""The frozen values that cross layers; no I/O, no behaviour beyond turning into plain data.
+
+Times are ISO 8601 in UTC with milliseconds ("2026-01-31T09:30:00.000Z"), so that they sort as text.
+Lines are 1-based and ranges include both ends. Paths are relative to the project's root with "/".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Freshness = Literal["fresh", "moved", "changed", "gone", "unanchored", "other-branch"]
+Stratum = Literal["code", "history", "notes", "session"]
+Mode = Literal["hybrid", "lexical", "vector"]
+Trust = Literal["proposed", "accepted", "rejected"]
+Scope = Literal["personal", "team"]
+
+NOTE_KINDS = ("fact", "decision", "gotcha", "fix", "howto", "todo")
+STRATA = ("code", "history", "notes", "session")
+MODES = ("hybrid", "lexical", "vector")
+SCOPES = ("personal", "team")
+STALE = ("changed", "gone", "other-branch")
+# Order in which vectors are made; 0 means that words alone must find the record.
+EMBED_NEVER, EMBED_NOTE, EMBED_FILE, EMBED_SYMBOL = 0, 1, 2, 3
+
+
+def to_plain(value: Any) -> Any:
+    """Turn a model, or any nesting of models, into dicts, lists and scalars for JSON."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """One definition in a source file.
+
+    `name` is qualified inside its file ("QuerySet.get"). `start_line` counts decorators and
+    leading attributes in. `signature` is the definition's head on one line. `doc` is the first
+    line of its docstring or of the comment above it. `body_hash` is a hash of the definition's
+    tokens in which comments, white space and the style of quotes do not count.
+    """
+
+    name: str
+    kind: str
+    start_line: int
+    end_line: int
+    signature: str
+    doc: str
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What one file defines. `language` is "" for a text that no grammar covers.
+
+    `complete` is False where the parser met a syntax error: the symbols found still stand.
+    """
+
+    language: str
+    lines: int
+    doc: str
+    symbols: tuple[Symbol, ...]
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The place a note speaks of, with the hashes by which it is judged later.
+
+    `symbol` and the lines are empty when the note is about the whole file. `blob` is the git blob
+    id of the file's content when the note was written, `body_hash` that of the symbol's tokens.
+    """
+
+    path: str
+    symbol: str | None = None
+    start_line: int | None = None
+    end_line: int | None = None
+    blob: str | None = None
+    body_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What has become of an anchor or a note: the freshness, where it is now, and why."""
+
+    freshness: Freshness
+    path: str | None = None
+    start_line: int | None = None
+    end_line: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What an agent or a person wrote down. `deleted_at` set means forgotten (a tombstone)."""
+
+    id: str
+    text: str
+    kind: str
+    tags: tuple[str, ...]
+    anchors: tuple[Anchor, ...]
+    scope: Scope
+    trust: Trust
+    author: str
+    agent: str
+    commit: str | None
+    branch: str | None
+    created_at: str
+    updated_at: str
+    supersedes: str | None = None
+    deleted_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A record to be stored, with the search terms of its three fields as one string each."""
+
+    uid: str
+    stratum: str
+    kind: str
+    title: str
+    text: str
+    name_terms: str
+    text_terms: str
+    body_terms: str
+    embed: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewSymbol:
+    """A symbol's record and where it stands in its content."""
+
+    record: NewRecord
+    start_line: int
+    end_line: int
+    body_hash: str
+    signature: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The answer to a write: the note, what was done, and what a person should know of it.
+
+    `action` is "created", "merged" (the same text was there already: `note` is that one),
+    "superseded" (an older note was replaced) or "restored". `redactions` names the kinds of
+    secrets that were masked. `similar` holds ids of near-duplicates that were left alone.
+    """
+
+    note: Note
+    action: Literal["created", "merged", "superseded", "restored", "forgotten"]
+    redactions: tuple[str, ...] = ()
+    similar: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a search is limited to; None means no limit.
+
+    `path` is a file or a folder, `symbol` a qualified name or its last parts, `since` a time.
+    """
+
+    path: str | None = None
+    symbol: str | None = None
+    kind: str | None = None
+    stratum: str | None = None
+    since: str | None = None
+    tag: str | None = None
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, f.name) is not None for f in dataclasses.fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One line of a search result. `get` with the id expands it.
+
+    `title` is a qualified symbol, a path or a note's kind; `text` is one line. `freshness` is None
+    for code, which is read from the tree as it stands. `origin` says who wrote a note.
+    """
+
+    id: str
+    stratum: Stratum
+    kind: str
+    title: str
+    text: str
+    path: str | None
+    start_line: int | None
+    end_line: int | None
+    score: float
+    freshness: Freshness | None = None
+    origin: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits, best first, and what the reader must know to trust them.
+
+    `mode` is what really ran: "lexical" when vectors were asked for but not to be had, in which
+    case `notices` says why. `withheld_stale` counts notes left out because they no longer hold.
+    """
+
+    query: str
+    project: str
+    mode: Mode
+    hits: tuple[Hit, ...]
+    withheld_stale: int = 0
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record in full, as `get` shows it. `source` holds the current lines of a code record."""
+
+    id: str
+    stratum: Stratum
+    kind: str
+    title: str
+    text: str
+    path: str | None
+    start_line: int | None
+    end_line: int | None
+    source: str = ""
+    note: Note | None = None
+    freshness: Freshness | None = None
+    verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutlineResult:
+    """A path's symbols with lines and the notes about it; for a folder, its files."""
+
+    path: str
+    project: str
+    language: str
+    lines: int
+    symbols: tuple[Symbol, ...]
+    files: tuple[str, ...]
+    notes: tuple[Hit, ...]
+    withheld_stale: int = 0
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a pack cost. `tokens_used` counts the whole response and never exceeds `budget`."""
+
+    budget: int
+    tokens_used: int
+    places: int
+    omitted: int
+    withheld_stale: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Text for an agent, at most `receipt.budget` tokens long, and its receipt."""
+
+    text: str
+    receipt: Receipt
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that was left out of the index, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What one run of `index` did. `parsed` counts contents never seen before."""
+
+    project: str
+    root: str
+    files: int
+    parsed: int
+    reused: int
+    removed: int
+    symbols: int
+    skipped: tuple[Skipped, ...]
+    vectors: int
+    vectors_pending: int
+    seconds: float
+    interrupted: bool = False
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderStatus:
+    """Which embedder is active. `degraded` says in a sentence why it is not the wanted one."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+    vectors: int
+    pending: int
+    degraded: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the memory holds and in what state it is."""
+
+    version: str
+    database: str
+    database_bytes: int
+    schema_version: int
+    project: str
+    root: str
+    branch: str | None
+    commit: str | None
+    counts: dict[str, int]
+    indexed_at: str | None
+    indexing: str
+    embedder: EmbedderStatus
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What an export or an import moved."""
+
+    notes: int
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `doctor`: what was checked, how it stands, and the cure."""
+
+    check: str
+    result: Literal["ok", "warning", "error"]
+    message: str
+    cure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of a long piece of work. `total` is 0 while it is not known yet."""
+
+    phase: str
+    done: int
+    total: int
+    detail: str = ""

@@ -1,0 +1,27 @@
+"""Fusion of ranked lists into one order; pure: numbers in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+# Reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009) with its textbook constant.
+RRF_K = 60
+# What a symbol inherits of its file's score: the path and the module's purpose are said there only.
+FILE_SHARE = 0.5
+
+
+def fuse(lists: Sequence[Sequence[int]], k: int = RRF_K) -> dict[int, float]:
+    """Return the reciprocal rank fusion of ranked ids: the sum of 1 / (k + rank), rank from 1."""
+    scores: dict[int, float] = {}
+    for ranked in lists:
+        for rank, id_ in enumerate(ranked, start=1):
+            scores[id_] = scores.get(id_, 0.0) + 1.0 / (k + rank)
+    return scores
+
+
+def with_file_share(scores: Mapping[int, float], files: Mapping[int, int]) -> dict[int, float]:
+    """Return the scores with each symbol lifted by its file; `files` maps symbol to file id."""
+    return {
+        id_: score + FILE_SHARE * scores.get(files[id_], 0.0) if id_ in files else score
+        for id_, score in scores.items()
+    }

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import pytest
+
+from stratum.ranking import fuse, with_file_share
+
+
+def test_fusion_is_the_sum_of_reciprocal_ranks() -> None:
+    scores = fuse([[1, 2], [2, 3]], k=60)
+    assert scores[1] == pytest.approx(1 / 61)
+    assert scores[2] == pytest.approx(1 / 62 + 1 / 61)
+    assert scores[3] == pytest.approx(1 / 62)
+
+
+def test_a_symbol_inherits_half_of_its_files_score() -> None:
+    lifted = with_file_share({1: 0.2, 2: 0.1, 3: 0.1}, {2: 1, 3: 99})
+    assert lifted == {1: 0.2, 2: pytest.approx(0.2), 3: 0.1}
