@@ -1,0 +1,168 @@
+"""The numbered steps that bring a database to the current schema; never edited after a release.
+
+Each step is a function `mNNN_...` that runs inside one transaction; `PRAGMA user_version` counts
+the steps that have run. Knows SQL only: opening, locking and backing up belong to `store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import apsw
+
+# unicode61 folds diacritics, porter stems; "_" and "." stay inside terms because `terms` has split
+# identifiers already and writes the whole beside its parts.
+TOKENIZER = "porter unicode61 remove_diacritics 2 tokenchars '_.'"
+
+
+def m001_create_tables(db: apsw.Connection) -> None:
+    """Create every table of the first version."""
+    db.execute(
+        f"""
+        CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+        CREATE TABLE project (
+            id INTEGER PRIMARY KEY,
+            identity TEXT NOT NULL UNIQUE,
+            name TEXT NOT NULL,
+            created_at TEXT NOT NULL
+        );
+
+        -- One checkout on this machine. `generation` rises with every change of its tree.
+        CREATE TABLE worktree (
+            id INTEGER PRIMARY KEY,
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            root TEXT NOT NULL UNIQUE,
+            commit_id TEXT,
+            branch TEXT,
+            indexed_at TEXT,
+            generation INTEGER NOT NULL DEFAULT 0
+        );
+
+        -- One thing that can be found. Code records belong to contents, not to paths.
+        CREATE TABLE record (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            uid TEXT NOT NULL UNIQUE,
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            stratum TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            title TEXT NOT NULL,
+            text TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            embed INTEGER NOT NULL,      -- 0: words only; else the order in which vectors are made
+            space_id INTEGER REFERENCES space(id)  -- where its vector is; NULL: not made yet
+        );
+        CREATE INDEX record_project ON record (project_id, stratum, kind);
+        CREATE INDEX record_pending ON record (project_id, space_id, embed) WHERE embed > 0;
+
+        CREATE VIRTUAL TABLE record_fts USING fts5 (
+            project, name, text, body, tokenize = "{TOKENIZER}"
+        );
+        CREATE VIRTUAL TABLE record_terms USING fts5vocab ('record_fts', 'row');
+
+        -- A content that was parsed: its outline holds for every path that has this content.
+        CREATE TABLE blob (
+            id INTEGER PRIMARY KEY,
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            hash TEXT NOT NULL,
+            language TEXT NOT NULL,
+            outline_version INTEGER NOT NULL,
+            lines INTEGER NOT NULL,
+            complete INTEGER NOT NULL,
+            UNIQUE (project_id, hash, language)
+        );
+        CREATE TABLE symbol (
+            blob_id INTEGER NOT NULL REFERENCES blob(id) ON DELETE CASCADE,
+            ord INTEGER NOT NULL,
+            record_id INTEGER NOT NULL REFERENCES record(id),
+            start_line INTEGER NOT NULL,
+            end_line INTEGER NOT NULL,
+            body_hash TEXT NOT NULL,
+            signature TEXT NOT NULL,
+            doc TEXT NOT NULL,
+            PRIMARY KEY (blob_id, ord)
+        ) WITHOUT ROWID;
+        CREATE INDEX symbol_record ON symbol (record_id);
+
+        -- What stands in a worktree now. `record_id` is the file's own record.
+        CREATE TABLE tree_entry (
+            worktree_id INTEGER NOT NULL REFERENCES worktree(id) ON DELETE CASCADE,
+            path TEXT NOT NULL,
+            blob_id INTEGER NOT NULL REFERENCES blob(id),
+            record_id INTEGER NOT NULL REFERENCES record(id),
+            size INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            inode INTEGER NOT NULL,
+            PRIMARY KEY (worktree_id, path)
+        ) WITHOUT ROWID;
+        CREATE INDEX tree_entry_blob ON tree_entry (blob_id);
+        CREATE INDEX tree_entry_record ON tree_entry (record_id);
+
+        CREATE TABLE note (
+            record_id INTEGER PRIMARY KEY REFERENCES record(id),
+            text TEXT NOT NULL,
+            text_hash TEXT NOT NULL,
+            scope TEXT NOT NULL CHECK (scope IN ('personal', 'team')),
+            trust TEXT NOT NULL CHECK (trust IN ('proposed', 'accepted', 'rejected')),
+            author TEXT NOT NULL,
+            agent TEXT NOT NULL,
+            commit_id TEXT,
+            branch TEXT,
+            updated_at TEXT NOT NULL,
+            clock INTEGER NOT NULL,      -- milliseconds, but never twice the same and never back
+            supersedes TEXT,
+            superseded_by TEXT,
+            deleted_at TEXT
+        );
+        CREATE INDEX note_hash ON note (text_hash);
+        CREATE TABLE note_tag (
+            record_id INTEGER NOT NULL REFERENCES note(record_id),
+            tag TEXT NOT NULL,
+            PRIMARY KEY (record_id, tag)
+        ) WITHOUT ROWID;
+        CREATE TABLE anchor (
+            record_id INTEGER NOT NULL REFERENCES note(record_id),
+            ord INTEGER NOT NULL,
+            path TEXT NOT NULL,
+            symbol TEXT,
+            start_line INTEGER,
+            end_line INTEGER,
+            blob TEXT,
+            body_hash TEXT,
+            PRIMARY KEY (record_id, ord)
+        ) WITHOUT ROWID;
+        CREATE INDEX anchor_path ON anchor (path);
+
+        -- Changes of team notes that wait to be sent; a row is written with the note itself.
+        CREATE TABLE outbox (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            record_id INTEGER NOT NULL REFERENCES record(id),
+            clock INTEGER NOT NULL
+        );
+        -- What was done to the memory, by whom; `detail` is JSON with what is needed to undo it.
+        CREATE TABLE journal (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            at TEXT NOT NULL,
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            author TEXT NOT NULL,
+            agent TEXT NOT NULL,
+            verb TEXT NOT NULL,
+            record_uid TEXT,
+            detail TEXT NOT NULL
+        );
+
+        -- An embedding space: vectors of different fingerprints never share a table.
+        CREATE TABLE space (
+            id INTEGER PRIMARY KEY,
+            fingerprint TEXT NOT NULL UNIQUE,
+            name TEXT NOT NULL,
+            dimension INTEGER NOT NULL,
+            created_at TEXT NOT NULL
+        );
+        """
+    )
+
+
+Migration = Callable[[apsw.Connection], None]
+MIGRATIONS: tuple[Migration, ...] = (m001_create_tables,)
+SCHEMA_VERSION = len(MIGRATIONS)

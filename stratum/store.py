@@ -1,0 +1,1094 @@
+"""The only SQL of Stratum: one SQLite file per user holds all projects.
+
+Owns opening, locking, transactions, records with their FTS5 rows and vectors, notes, outbox and
+journal. Knows nothing of HTTP, MCP, Redis or ranking: callers hand in terms and vectors and get ids
+with raw scores back.
+
+Durability: WAL with `synchronous = full`, so an acknowledged write is on the disk. Every write goes
+through `Store.transaction`, which takes the write lock first; a note, its FTS row, its tags, its
+anchors and its outbox row share one.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from stratum.errors import (
+    ExtensionUnavailable,
+    NewerStore,
+    StoreUnavailable,
+)
+from stratum.migrations import MIGRATIONS
+from stratum.models import Anchor, Filters, NewRecord, NewSymbol, Note
+
+if TYPE_CHECKING:
+    from stratum.migrations import Migration
+
+BUSY_TIMEOUT_MS = 10_000
+# How much a term counts by where it stands: in the name, in the summary, in the body of a record.
+FIELD_WEIGHTS = (4.0, 2.0, 1.0)
+# FTS5 ranks every row that has any of the terms; beyond this many the rarest ones decide anyway.
+COLD_QUERY_TERMS = 32
+# Candidate ids handed to sqlite-vec for an exact filtered scan; above it, over-fetch and filter.
+EXACT_FILTER_IDS = 20_000
+_VECTOR_CHUNK = 256  # rows per storage chunk; a partition (project) allocates whole chunks
+
+
+def now() -> str:
+    """Return the present time as the models write it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def derived_id(*parts: str) -> str:
+    """Return the id of something that is rebuilt from content: equal parts give equal ids."""
+    digest = hashlib.blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=8).digest()
+    return base64.b32encode(digest).decode()[:12].lower()
+
+
+def random_id() -> str:
+    """Return a fresh id: 12 lower-case base32 characters, 60 bits."""
+    return base64.b32encode(secrets.token_bytes(8)).decode()[:12].lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """One row of `worktree`, with its project."""
+
+    id: int
+    project_id: int
+    identity: str
+    name: str
+    root: str
+    commit: str | None
+    branch: str | None
+    indexed_at: str | None
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """A file as the index last saw it."""
+
+    blob_id: int
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a code record stands in a worktree."""
+
+    path: str
+    start_line: int
+    end_line: int
+    file_record: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as searches see it; `places` is empty for notes."""
+
+    id: int
+    uid: str
+    stratum: str
+    kind: str
+    title: str
+    text: str
+    created_at: str
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """An embedding space."""
+
+    id: int
+    fingerprint: str
+    name: str
+    dimension: int
+
+
+def vec0_path() -> str:
+    """Return the path of the sqlite-vec library, found without importing numpy along with it.
+
+    Raises:
+        ExtensionUnavailable: The package is not installed.
+    """
+    spec = importlib.util.find_spec("sqlite_vec")
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    if not folders:
+        raise ExtensionUnavailable(
+            "The sqlite-vec package is not installed.",
+            hint="Install Stratum again: `uv tool install --force stratum-memory`.",
+        )
+    return str(Path(folders[0], "vec0"))  # SQLite adds .so, .dylib or .dll
+
+
+def open_store(path: Path, *, migrations: Sequence[Migration] = MIGRATIONS) -> Store:
+    """Open the database at `path`, create or migrate it when needed.
+
+    An older database is copied to `<name>.v<N>.backup` before it is migrated.
+
+    Raises:
+        StoreUnavailable: It cannot be opened, is locked, corrupt or the disk is full.
+        NewerStore: A later version of Stratum wrote it.
+        ExtensionUnavailable: sqlite-vec cannot be loaded.
+    """
+    with _translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = _connect(path)
+        try:
+            _migrate(db, path, migrations)
+        except BaseException:
+            db.close()
+            raise
+    return Store(db, path)
+
+
+def _connect(path: Path) -> apsw.Connection:
+    db = apsw.Connection(str(path))
+    try:
+        db.set_busy_timeout(BUSY_TIMEOUT_MS)  # first of all: the default is to fail at once
+        db.enable_load_extension(True)
+        try:
+            db.load_extension(vec0_path())
+        except apsw.ExtensionLoadingError as error:
+            raise ExtensionUnavailable(
+                f"sqlite-vec cannot be loaded: {error}.",
+                hint="`stratum doctor` says what is missing on this machine.",
+            ) from error
+        db.enable_load_extension(False)
+        _switch_to_wal(db)
+        db.execute("PRAGMA synchronous = full")  # acknowledged means on the disk
+        db.execute("PRAGMA foreign_keys = on")
+        db.execute("PRAGMA secure_delete = fast")  # what is erased does not linger in free pages
+        db.execute("PRAGMA mmap_size = 4294967296")  # scans of vectors are 1.5 times faster
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _switch_to_wal(db: apsw.Connection) -> None:
+    """Turn on write-ahead logging: readers never wait for the writer.
+
+    The switch ignores the busy timeout when two processes create the file at the same moment.
+    """
+    for attempt in range(100):
+        try:
+            db.execute("PRAGMA journal_mode = wal")
+            return
+        except apsw.BusyError:
+            if attempt == 99:
+                raise
+            time.sleep(0.05)
+
+
+def _version(db: apsw.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])  # type: ignore[index]
+
+
+def _migrate(db: apsw.Connection, path: Path, migrations: Sequence[Migration]) -> None:
+    target = len(migrations)
+    found = _version(db)
+    _refuse_newer(found, target, path)
+    if found == target:
+        return
+    if found:
+        _back_up(db, path.with_name(f"{path.name}.v{found}.backup"))
+    with _locked(db):
+        found = _version(db)  # again under the lock: another process may have been first
+        _refuse_newer(found, target, path)
+        for step in migrations[found:]:
+            step(db)
+        db.execute(f"PRAGMA user_version = {target}")
+
+
+def _refuse_newer(found: int, target: int, path: Path) -> None:
+    if found > target:
+        raise NewerStore(
+            f"{path} was written by a later version of Stratum "
+            f"(its schema is {found}, this version knows {target}).",
+            hint="Upgrade with `uv tool upgrade stratum-memory`; nothing was changed.",
+        )
+
+
+def _back_up(db: apsw.Connection, target: Path) -> None:
+    """Copy the whole database; the copy appears under its name only when it is complete."""
+    handle, part = tempfile.mkstemp(dir=target.parent, prefix=target.name)
+    os.close(handle)
+    try:
+        copy = apsw.Connection(part)
+        try:
+            with copy.backup("main", db, "main") as backup:
+                while not backup.done:
+                    backup.step(1000)
+        finally:
+            copy.close()
+        Path(part).replace(target)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(db: apsw.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")  # the write lock before the first read: no upgrade can fail
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # some errors have rolled back already: do not hide the first one
+            db.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system say into our errors, without guessing at causes."""
+    try:
+        yield
+    except (apsw.BusyError, apsw.LockedError) as error:
+        raise StoreUnavailable(
+            f"{path} has been locked by another process for {BUSY_TIMEOUT_MS // 1000} seconds.",
+            hint="Try again; if it stays so, find the process that holds it (`stratum doctor`).",
+            retryable=True,
+        ) from error
+    except apsw.FullError as error:
+        raise StoreUnavailable(
+            f"The disk that holds {path} is full; the last write was not made.",
+            hint="Free some space and try again; everything written before is safe.",
+            retryable=True,
+        ) from error
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StoreUnavailable(
+            f"{path} is damaged or is not a database: {error}.",
+            hint="Move the file away to start afresh and keep it: `stratum export --database FILE` "
+            "may still read its notes, and so may a .backup file beside it.",
+        ) from error
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.IOError) as error:
+        raise StoreUnavailable(
+            f"{path} cannot be opened for writing: {error}.",
+            hint="Check the folder's permissions, or set STRATUM_HOME to a folder you can write.",
+        ) from error
+    except OSError as error:
+        raise StoreUnavailable(
+            f"The folder {path.parent} cannot be used: {error.strerror or error}.",
+            hint="Set STRATUM_HOME to a folder you can write.",
+        ) from error
+
+
+class Store:
+    """An open database. Safe to share between threads; one call at a time runs."""
+
+    def __init__(self, db: apsw.Connection, path: Path) -> None:
+        self._db = db
+        self._lock = threading.RLock()
+        self.path = path
+
+    def close(self) -> None:
+        """Close the database; a second call does nothing."""
+        with self._lock:
+            self._db.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run the body under the write lock; all of it is stored or nothing is. Not nestable."""
+        with self._lock, _translated(self.path), _locked(self._db):
+            yield
+
+    def _rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock, _translated(self.path):
+            return self._db.execute(sql, parameters).fetchall()
+
+    def _row(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        with self._lock, _translated(self.path):
+            return self._db.execute(sql, parameters).fetchone()
+
+    def _value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        row = self._row(sql, parameters)
+        return row[0] if row else None
+
+    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        with self._lock, _translated(self.path):
+            self._db.execute(sql, parameters)
+
+    def _insert(self, sql: str, parameters: Sequence[Any]) -> int:
+        with self._lock, _translated(self.path):
+            self._db.execute(sql, parameters)
+            return self._db.last_insert_rowid()
+
+    # projects and worktrees
+
+    def worktree(self, root: str) -> Worktree | None:
+        """Return the worktree at `root`, if it is known."""
+        row = self._row(_SELECT_WORKTREE + " WHERE w.root = ?", (root,))
+        return Worktree(*row) if row else None
+
+    def worktrees(self) -> list[Worktree]:
+        """Return all worktrees of all projects, the last indexed first."""
+        rows = self._rows(_SELECT_WORKTREE + " ORDER BY w.indexed_at DESC, w.id")
+        return [Worktree(*row) for row in rows]
+
+    def add_worktree(self, identity: str, name: str, root: str) -> Worktree:
+        """Return the worktree at `root`, created if need be, as part of project `identity`.
+
+        A worktree whose identity has changed (a remote was added) takes its project along when it
+        was the only one, so that the notes stay with it.
+        """
+        with self.transaction():
+            project = self._value("SELECT id FROM project WHERE identity = ?", (identity,))
+            known = self._row("SELECT id, project_id FROM worktree WHERE root = ?", (root,))
+            if project is None and known and self._count_worktrees(known[1]) == 1:
+                project = known[1]
+                self._run("UPDATE project SET identity = ?, name = ? WHERE id = ?",
+                          (identity, name, project))  # fmt: skip
+            if project is None:
+                project = self.add_project(identity, name)
+            if known and known[1] != project:
+                self._run("DELETE FROM tree_entry WHERE worktree_id = ?", (known[0],))
+                self._run("UPDATE worktree SET project_id = ?, indexed_at = NULL WHERE id = ?",
+                          (project, known[0]))  # fmt: skip
+            elif not known:
+                self._run("INSERT INTO worktree (project_id, root) VALUES (?, ?)", (project, root))
+        found = self.worktree(root)
+        assert found is not None  # noqa: S101 - it was inserted above
+        return found
+
+    def _count_worktrees(self, project_id: int) -> int:
+        return int(self._value("SELECT count(*) FROM worktree WHERE project_id = ?", (project_id,)))
+
+    def add_project(self, identity: str, name: str) -> int:
+        """Return the id of a project, created if need be; inside a transaction."""
+        self._run(
+            "INSERT OR IGNORE INTO project (identity, name, created_at) VALUES (?, ?, ?)",
+            (identity, name, now()),
+        )
+        return int(self._value("SELECT id FROM project WHERE identity = ?", (identity,)))
+
+    def projects(self) -> list[tuple[int, str, str]]:
+        """Return (id, identity, name) of all projects."""
+        rows = self._rows("SELECT id, identity, name FROM project ORDER BY id")
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    def mark_indexed(self, worktree_id: int, commit: str | None, branch: str | None) -> None:
+        """Note that the whole tree has been seen."""
+        self._run(
+            "UPDATE worktree SET indexed_at = ?, commit_id = ?, branch = ? WHERE id = ?",
+            (now(), commit, branch, worktree_id),
+        )
+
+    # the code stratum
+
+    def tree(self, worktree_id: int) -> dict[str, TreeEntry]:
+        """Return what the index knows of a worktree, by path."""
+        rows = self._rows(
+            "SELECT path, blob_id, size, mtime_ns, inode FROM tree_entry WHERE worktree_id = ?",
+            (worktree_id,),
+        )
+        return {path: TreeEntry(*rest) for path, *rest in rows}
+
+    def blob(self, project_id: int, blob_hash: str, language: str, version: int) -> int | None:
+        """Return the id of a content that was parsed by this version of the outline."""
+        found: int | None = self._value(
+            "SELECT id FROM blob WHERE project_id = ? AND hash = ? AND language = ?"
+            " AND outline_version = ?",
+            (project_id, blob_hash, language, version),
+        )
+        return found
+
+    def add_blob(
+        self,
+        project_id: int,
+        blob_hash: str,
+        language: str,
+        version: int,
+        *,
+        lines: int,
+        complete: bool,
+        symbols: Iterable[NewSymbol],
+    ) -> int:
+        """Store a parsed content with its symbols; inside a transaction."""
+        self._run(
+            "DELETE FROM symbol WHERE blob_id IN"
+            " (SELECT id FROM blob WHERE project_id = ? AND hash = ? AND language = ?)",
+            (project_id, blob_hash, language),
+        )
+        self._run(
+            "INSERT INTO blob (project_id, hash, language, outline_version, lines, complete)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (project_id, hash, language) DO UPDATE SET"
+            " outline_version = excluded.outline_version, lines = excluded.lines,"
+            " complete = excluded.complete",
+            (project_id, blob_hash, language, version, lines, complete),
+        )
+        blob_id = self.blob(project_id, blob_hash, language, version)
+        assert blob_id is not None  # noqa: S101 - it was stored above
+        for ord_, symbol in enumerate(symbols):
+            record_id = self.add_record(project_id, symbol.record)
+            self._run(
+                "INSERT INTO symbol VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (blob_id, ord_, record_id, symbol.start_line, symbol.end_line, symbol.body_hash,
+                 symbol.signature, symbol.doc),
+            )  # fmt: skip
+        return blob_id
+
+    def add_record(self, project_id: int, record: NewRecord) -> int:
+        """Store a record with its FTS row unless its uid is there; inside a transaction."""
+        found = self._value("SELECT id FROM record WHERE uid = ?", (record.uid,))
+        if found is not None:
+            return int(found)
+        record_id = self._insert(
+            "INSERT INTO record (uid, project_id, stratum, kind, title, text, created_at, embed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (record.uid, project_id, record.stratum, record.kind, record.title, record.text, now(),
+             record.embed),
+        )  # fmt: skip
+        self._run(
+            "INSERT INTO record_fts (rowid, project, name, text, body) VALUES (?, ?, ?, ?, ?)",
+            (record_id, f"p{project_id}", record.name_terms, record.text_terms, record.body_terms),
+        )
+        return record_id
+
+    def put_entry(
+        self, worktree_id: int, path: str, blob_id: int, record_id: int, stat: tuple[int, int, int]
+    ) -> None:
+        """Say what stands at `path` now; `stat` is size, mtime in ns, inode. In a transaction."""
+        self._run(
+            "INSERT OR REPLACE INTO tree_entry VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (worktree_id, path, blob_id, record_id, *stat),
+        )
+
+    def touch_entry(self, worktree_id: int, path: str, stat: tuple[int, int, int]) -> None:
+        """Update the stat of a file whose content is the same; inside a transaction."""
+        self._run(
+            "UPDATE tree_entry SET size = ?, mtime_ns = ?, inode = ?"
+            " WHERE worktree_id = ? AND path = ?",
+            (*stat, worktree_id, path),
+        )
+
+    def remove_entries(self, worktree_id: int, paths: Iterable[str]) -> None:
+        """Forget that these files stand in the tree; inside a transaction."""
+        for path in paths:
+            self._run(
+                "DELETE FROM tree_entry WHERE worktree_id = ? AND path = ?", (worktree_id, path)
+            )
+
+    def raise_generation(self, worktree_id: int) -> None:
+        """Tell long-lived readers that the tree has changed; inside a transaction."""
+        self._run("UPDATE worktree SET generation = generation + 1 WHERE id = ?", (worktree_id,))
+
+    def file(self, worktree_id: int, path: str) -> tuple[str, str, int] | None:
+        """Return blob hash, language and number of lines of an indexed file."""
+        row = self._row(
+            "SELECT b.hash, b.language, b.lines FROM tree_entry t JOIN blob b ON b.id = t.blob_id"
+            " WHERE t.worktree_id = ? AND t.path = ?",
+            (worktree_id, path),
+        )
+        return (row[0], row[1], row[2]) if row else None
+
+    def symbols(self, worktree_id: int, path: str) -> list[tuple[Any, ...]]:
+        """Return (title, kind, start, end, signature, doc, body_hash) of a file's symbols."""
+        return self._rows(
+            "SELECT r.title, r.kind, s.start_line, s.end_line, s.signature, s.doc, s.body_hash"
+            " FROM tree_entry t JOIN symbol s ON s.blob_id = t.blob_id"
+            " JOIN record r ON r.id = s.record_id"
+            " WHERE t.worktree_id = ? AND t.path = ? ORDER BY s.ord",
+            (worktree_id, path),
+        )
+
+    def paths(self, worktree_id: int, prefix: str = "") -> list[str]:
+        """Return the indexed paths below a folder, or all."""
+        low, high = _prefix_range(prefix)
+        rows = self._rows(
+            "SELECT path FROM tree_entry WHERE worktree_id = ? AND path >= ? AND path < ?"
+            " ORDER BY path",
+            (worktree_id, low, high),
+        )
+        return [row[0] for row in rows]
+
+    def paths_of_symbol(self, worktree_id: int, name: str) -> list[tuple[str, str]]:
+        """Return (path, qualified name) wherever a symbol of this name, or ending in it, stands."""
+        rows = self._rows(
+            "SELECT DISTINCT t.path, r.title FROM record r JOIN symbol s ON s.record_id = r.id"
+            " JOIN tree_entry t ON t.blob_id = s.blob_id"
+            " WHERE t.worktree_id = ? AND (r.title = ? OR substr(r.title, -?) = ?)"
+            " ORDER BY t.path LIMIT 20",
+            (worktree_id, name, len(name) + 1, "." + name),
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    # search
+
+    def lexical(
+        self, worktree: Worktree, terms: Sequence[str], filters: Filters, limit: int
+    ) -> list[tuple[int, float]]:
+        """Return (record id, BM25 score) of what can be seen from a worktree, best first.
+
+        Long queries are cut to their rarest terms: ranking every row that has any of 100 words
+        takes a quarter of a second at 50,000 records. Long-lived processes use `resident`.
+        """
+        terms = self._rarest(terms)
+        if not terms:
+            return []
+        asked = " OR ".join('"' + term.replace('"', '""') + '"' for term in terms)
+        match = f'project : "p{worktree.project_id}" AND {{name text body}} : ({asked})'
+        condition, values = _visible(worktree, filters)
+        rows = self._rows(
+            "SELECT r.id, bm25(record_fts, 0.0, ?, ?, ?) AS score FROM record_fts"
+            " JOIN record r ON r.id = record_fts.rowid"
+            f" WHERE record_fts MATCH ? AND {condition} ORDER BY score, r.id LIMIT ?",
+            (*FIELD_WEIGHTS, match, *values, limit),
+        )
+        return [(row[0], -row[1]) for row in rows]
+
+    def _rarest(self, terms: Sequence[str]) -> list[str]:
+        if len(terms) <= COLD_QUERY_TERMS:
+            return list(terms)
+        counts = {}
+        for term in terms[: COLD_QUERY_TERMS * 8]:
+            stems = self.stems(term)
+            counts[term] = min((self._document_frequency(stem) for stem in stems), default=0)
+        known = [term for term in counts if counts[term]]
+        return sorted(known, key=lambda term: counts[term])[:COLD_QUERY_TERMS]
+
+    def _document_frequency(self, stem: str) -> int:
+        return int(self._value("SELECT doc FROM record_terms WHERE term = ?", (stem,)) or 0)
+
+    def stems(self, text: str) -> list[str]:
+        """Return `text` as FTS5's own tokenizer sees it."""
+        with self._lock, _translated(self.path):
+            tokenizer = self._db.fts5_tokenizer(
+                "porter", ["unicode61", "remove_diacritics", "2", "tokenchars", "_."]
+            )
+            found = tokenizer(
+                text.encode("utf-8", "replace"),
+                apsw.FTS5_TOKENIZE_DOCUMENT,
+                None,
+                include_offsets=False,
+                include_colocated=False,
+            )
+        return [token for token in found if isinstance(token, str)]
+
+    def nearest(
+        self, space: Space, worktree: Worktree, vector: bytes, filters: Filters, limit: int
+    ) -> list[tuple[int, float]]:
+        """Return (record id, cosine similarity) of what can be seen from a worktree, best first.
+
+        Contents that no longer stand in the tree keep their vectors, hence the over-fetch.
+        """
+        sql = (
+            f"SELECT record_id, distance FROM embedding_{space.id}"
+            " WHERE vector MATCH ? AND k = ? AND project_id = ?"
+        )
+        values: list[Any] = [vector, min(4 * limit + 50, 4096), worktree.project_id]
+        if filters:
+            allowed = self.visible(worktree, filters, limit=EXACT_FILTER_IDS)
+            if len(allowed) < EXACT_FILTER_IDS:
+                sql += " AND record_id IN (SELECT value FROM json_each(?))"
+                values.append(json.dumps(allowed))
+        found = [(row[0], 1.0 - row[1]) for row in self._rows(sql, values)]
+        seen = set(self.visible(worktree, filters, among=[id_ for id_, _ in found]))
+        return [(id_, score) for id_, score in found if id_ in seen][:limit]
+
+    def visible(
+        self,
+        worktree: Worktree,
+        filters: Filters,
+        *,
+        among: Sequence[int] | None = None,
+        limit: int = -1,
+    ) -> list[int]:
+        """Return the ids of records that can be seen from a worktree and pass the filters."""
+        condition, values = _visible(worktree, filters)
+        if among is not None:
+            condition = f"r.id IN (SELECT value FROM json_each(?)) AND {condition}"
+            values = [json.dumps(list(among)), *values]
+        rows = self._rows(
+            f"SELECT r.id FROM record r WHERE r.project_id = ? AND {condition} LIMIT ?",
+            (worktree.project_id, *values, limit),
+        )
+        return [row[0] for row in rows]
+
+    def records(self, worktree: Worktree, ids: Sequence[int]) -> dict[int, Record]:
+        """Return records by id with the places where they stand in a worktree."""
+        wanted = json.dumps(list(ids))
+        places: dict[int, list[Place]] = {}
+        for record_id, *rest in self._rows(
+            "SELECT s.record_id, t.path, s.start_line, s.end_line, t.record_id FROM symbol s"
+            " JOIN tree_entry t ON t.blob_id = s.blob_id AND t.worktree_id = ?"
+            " WHERE s.record_id IN (SELECT value FROM json_each(?))"
+            " UNION ALL SELECT t.record_id, t.path, 1, b.lines, t.record_id FROM tree_entry t"
+            " JOIN blob b ON b.id = t.blob_id"
+            " WHERE t.worktree_id = ? AND t.record_id IN (SELECT value FROM json_each(?))"
+            " ORDER BY 2, 3",
+            (worktree.id, wanted, worktree.id, wanted),
+        ):
+            places.setdefault(record_id, []).append(Place(*rest))
+        rows = self._rows(
+            "SELECT id, uid, stratum, kind, title, text, created_at FROM record"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            (wanted,),
+        )
+        return {
+            id_: Record(id_, uid, stratum, kind, title, text, at, tuple(places.get(id_, ())))
+            for id_, uid, stratum, kind, title, text, at in rows
+        }
+
+    def record_id(self, uid: str) -> tuple[int, int] | None:
+        """Return (record id, project id) of a public id."""
+        row = self._row("SELECT id, project_id FROM record WHERE uid = ?", (uid,))
+        return (row[0], row[1]) if row else None
+
+    def ids_starting(self, prefix: str, limit: int = 5) -> list[str]:
+        """Return public ids that begin with `prefix`."""
+        low, high = _prefix_range(prefix)
+        rows = self._rows(
+            "SELECT uid FROM record WHERE uid >= ? AND uid < ? ORDER BY uid LIMIT ?",
+            (low, high, limit),
+        )
+        return [row[0] for row in rows]
+
+    # what a resident index is built from
+
+    def change_counter(self) -> tuple[int, int]:
+        """Return what differs whenever anybody, this connection too, has written since."""
+        with self._lock:
+            return int(self._value("PRAGMA data_version")), self._db.total_changes()
+
+    def note_clock(self, project_id: int) -> int:
+        """Return the clock of the note that was changed last."""
+        return int(
+            self._value(
+                "SELECT max(n.clock) FROM note n JOIN record r ON r.id = n.record_id"
+                " WHERE r.project_id = ?",
+                (project_id,),
+            )
+            or 0
+        )
+
+    def visible_ids(self, worktree: Worktree) -> list[int]:
+        """Return the ids of all records that can be seen from a worktree."""
+        rows = self._rows(
+            "SELECT record_id FROM tree_entry WHERE worktree_id = ?1"
+            " UNION ALL SELECT s.record_id FROM tree_entry t"
+            " JOIN symbol s ON s.blob_id = t.blob_id WHERE t.worktree_id = ?1"
+            " UNION ALL SELECT n.record_id FROM note n JOIN record r ON r.id = n.record_id"
+            f" WHERE r.project_id = ?2 AND {_LIVING_NOTE}",
+            (worktree.id, worktree.project_id),
+        )
+        return [row[0] for row in rows]
+
+    def fts_rows(self, project_id: int, after: int) -> list[tuple[int, str, str, str]]:
+        """Return (record id, name, text, body) terms of a project's records with a larger id."""
+        return self._rows(
+            "SELECT r.id, f.name, f.text, f.body FROM record r JOIN record_fts f ON f.rowid = r.id"
+            " WHERE r.project_id = ? AND r.id > ? ORDER BY r.id",
+            (project_id, after),
+        )
+
+    def fts_rows_of_notes(self, project_id: int, after: int) -> list[tuple[int, str, str, str]]:
+        """Return (record id, name, text, body) terms of notes whose clock is later."""
+        return self._rows(
+            "SELECT r.id, f.name, f.text, f.body FROM note n JOIN record r ON r.id = n.record_id"
+            " JOIN record_fts f ON f.rowid = r.id"
+            " WHERE r.project_id = ? AND n.clock > ? ORDER BY r.id",
+            (project_id, after),
+        )
+
+    def vector_rows(self, space: Space, ids: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Return (record id, float32 bytes) of the vectors that exist among `ids`."""
+        return self._rows(
+            f"SELECT record_id, vector FROM embedding_{space.id}"
+            " WHERE record_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(ids)),),
+        )
+
+    def vector_chunks(self, space: Space, project_id: int) -> list[tuple[int, bytes, bytes, bytes]]:
+        """Return (size, validity bits, row ids, vectors) of each storage chunk of a project.
+
+        Reads sqlite-vec's own tables, which is 13 times faster than selecting the rows; the caller
+        compares the count with `count_vectors` and falls back to `vector_rows`.
+        """
+        table = f"embedding_{space.id}"
+        return self._rows(
+            f"SELECT c.size, c.validity, c.rowids, v.vectors FROM {table}_chunks c"
+            f" JOIN {table}_vector_chunks00 v ON v.rowid = c.chunk_id WHERE c.partition00 = ?",
+            (project_id,),
+        )
+
+    def embedded_ids(self, space: Space, project_id: int) -> list[int]:
+        """Return the ids of a project's records whose vectors are in `space`."""
+        rows = self._rows(
+            "SELECT id FROM record WHERE project_id = ? AND space_id = ? AND embed > 0",
+            (project_id, space.id),
+        )
+        return [row[0] for row in rows]
+
+    # vectors
+
+    def space(self, fingerprint: str) -> Space | None:
+        """Return the embedding space of this fingerprint, if it exists."""
+        row = self._row(
+            "SELECT id, fingerprint, name, dimension FROM space WHERE fingerprint = ?",
+            (fingerprint,),
+        )
+        return Space(*row) if row else None
+
+    def spaces(self) -> list[Space]:
+        """Return all embedding spaces, oldest first."""
+        rows = self._rows("SELECT id, fingerprint, name, dimension FROM space ORDER BY id")
+        return [Space(*row) for row in rows]
+
+    def add_space(self, fingerprint: str, name: str, dimension: int) -> Space:
+        """Return the space of this fingerprint, created with its vector table if need be."""
+        with self.transaction():
+            if self.space(fingerprint) is None:
+                space_id = self._insert(
+                    "INSERT INTO space (fingerprint, name, dimension, created_at)"
+                    " VALUES (?, ?, ?, ?)",
+                    (fingerprint, name, dimension, now()),
+                )
+                self._run(
+                    f"CREATE VIRTUAL TABLE embedding_{space_id} USING vec0 ("
+                    " record_id INTEGER PRIMARY KEY, project_id INTEGER PARTITION KEY,"
+                    f" vector float[{dimension}] distance_metric=cosine,"
+                    f" chunk_size={_VECTOR_CHUNK})"
+                )
+        found = self.space(fingerprint)
+        assert found is not None  # noqa: S101 - it was created above
+        return found
+
+    def drop_space(self, space: Space) -> None:
+        """Remove a space with its vectors; inside a transaction."""
+        self._run("UPDATE record SET space_id = NULL WHERE space_id = ?", (space.id,))
+        self._run(f"DROP TABLE embedding_{space.id}")
+        self._run("DELETE FROM space WHERE id = ?", (space.id,))
+
+    def pending(
+        self, space_id: int, project_id: int | None, limit: int
+    ) -> list[tuple[int, int, str, str]]:
+        """Return (id, project, title, text) of visible records without a vector in `space_id`.
+
+        Notes come first, then files, then symbols. Contents that no longer stand in any worktree
+        are passed over: they get their vectors when they come back.
+        """
+        condition, values = _awaiting(space_id, project_id)
+        return self._rows(
+            f"SELECT r.id, r.project_id, r.title, r.text FROM record r WHERE {condition}"
+            " ORDER BY r.embed, r.id LIMIT ?",
+            (*values, limit),
+        )
+
+    def count_pending(self, space_id: int, project_id: int | None) -> int:
+        """Return how many visible records wait for a vector in `space_id`."""
+        condition, values = _awaiting(space_id, project_id)
+        return int(self._value(f"SELECT count(*) FROM record r WHERE {condition}", values))
+
+    def count_vectors(self, space_id: int, project_id: int | None) -> int:
+        """Return how many vectors a space holds."""
+        return int(
+            self._value(
+                "SELECT count(*) FROM record WHERE embed > 0 AND space_id = ?1"
+                " AND (?2 IS NULL OR project_id = ?2)",
+                (space_id, project_id),
+            )
+        )
+
+    def put_vectors(self, space: Space, vectors: Iterable[tuple[int, int, bytes]]) -> int:
+        """Store (record id, project id, float32 bytes); return how many were new.
+
+        In a transaction of its own. A record that another process embedded meanwhile is skipped.
+        """
+        stored = 0
+        with self.transaction():
+            for record_id, project_id, vector in vectors:
+                if (
+                    self._value("SELECT space_id FROM record WHERE id = ?", (record_id,))
+                    == space.id
+                ):
+                    continue
+                self._run(
+                    f"INSERT INTO embedding_{space.id} (record_id, project_id, vector)"
+                    " VALUES (?, ?, ?)",
+                    (record_id, project_id, vector),
+                )
+                self._run("UPDATE record SET space_id = ? WHERE id = ?", (space.id, record_id))
+                stored += 1
+        return stored
+
+    # notes
+
+    def add_note(self, project_id: int, note: Note, record: NewRecord, text_hash: str) -> None:
+        """Store a note with its record, FTS row, tags, anchors and outbox row; in a transaction."""
+        self._put_note(self.add_record(project_id, record), note, text_hash)
+
+    def replace_note(self, note: Note, record: NewRecord, text_hash: str) -> None:
+        """Store a note's new state under its id; inside a transaction. Its vector is made anew."""
+        record_id = int(self._value("SELECT id FROM record WHERE uid = ?", (note.id,)))
+        for space in self.spaces():
+            self._run(f"DELETE FROM embedding_{space.id} WHERE record_id = ?", (record_id,))
+        self._run(
+            "UPDATE record SET kind = ?, title = ?, text = ?, space_id = NULL WHERE id = ?",
+            (record.kind, record.title, record.text, record_id),
+        )
+        self._run(
+            "UPDATE record_fts SET name = ?, text = ?, body = ? WHERE rowid = ?",
+            (record.name_terms, record.text_terms, record.body_terms, record_id),
+        )
+        for table in ("note_tag", "anchor"):
+            self._run(f"DELETE FROM {table} WHERE record_id = ?", (record_id,))
+        self._put_note(record_id, note, text_hash)
+
+    def _put_note(self, record_id: int, note: Note, text_hash: str) -> None:
+        clock = max(
+            int(self._value("SELECT max(clock) FROM note") or 0) + 1, time.time_ns() // 1_000_000
+        )
+        self._run("UPDATE record SET created_at = ? WHERE id = ?", (note.created_at, record_id))
+        self._run(
+            "INSERT OR REPLACE INTO note (record_id, text, text_hash, scope, trust, author, agent,"
+            " commit_id, branch, updated_at, clock, supersedes, deleted_at, superseded_by)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT r.uid FROM note n"
+            " JOIN record r ON r.id = n.record_id WHERE n.supersedes = ?))",
+            (record_id, note.text, text_hash, note.scope, note.trust, note.author, note.agent,
+             note.commit, note.branch, note.updated_at, clock, note.supersedes, note.deleted_at,
+             note.id),
+        )  # fmt: skip
+        for tag in note.tags:
+            self._run("INSERT OR IGNORE INTO note_tag VALUES (?, ?)", (record_id, tag))
+        for ord_, a in enumerate(note.anchors):
+            self._run(
+                "INSERT INTO anchor VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (record_id, ord_, a.path, a.symbol, a.start_line, a.end_line, a.blob, a.body_hash),
+            )
+        if note.supersedes:
+            self._run(
+                "UPDATE note SET superseded_by = ? WHERE record_id ="
+                " (SELECT id FROM record WHERE uid = ?)",
+                (note.id, note.supersedes),
+            )
+        if note.scope == "team":  # `personal` stops here, where no caller can forget it
+            self._run("INSERT INTO outbox (record_id, clock) VALUES (?, ?)", (record_id, clock))
+
+    def note(self, uid: str) -> Note | None:
+        """Return a note by its public id, a forgotten one too."""
+        found = self._notes("WHERE r.uid = ?", (uid,))
+        return found[0] if found else None
+
+    def notes(self, project_id: int | None) -> list[Note]:
+        """Return all notes of a project (None: of all projects), forgotten ones too, in order."""
+        return self._notes(
+            "WHERE ?1 IS NULL OR r.project_id = ?1 ORDER BY r.created_at, r.uid", (project_id,)
+        )
+
+    def notes_by_record(self, ids: Sequence[int]) -> dict[int, Note]:
+        """Return the notes among these record ids."""
+        wanted = json.dumps(list(ids))
+        rows = self._rows(
+            "SELECT id, uid FROM record WHERE stratum = 'notes'"
+            " AND id IN (SELECT value FROM json_each(?))",
+            (wanted,),
+        )
+        notes = {
+            note.id: note
+            for note in self._notes("WHERE r.id IN (SELECT value FROM json_each(?))", (wanted,))
+        }
+        return {row[0]: notes[row[1]] for row in rows if row[1] in notes}
+
+    def notes_at(self, project_id: int, path: str) -> list[Note]:
+        """Return the living notes with an anchor at a file or below a folder."""
+        low, high = _prefix_range(path and path.rstrip("/") + "/")
+        return self._notes(
+            "WHERE r.project_id = ? AND n.deleted_at IS NULL AND n.superseded_by IS NULL"
+            " AND n.trust != 'rejected' AND EXISTS (SELECT 1 FROM anchor a"
+            " WHERE a.record_id = r.id AND (a.path = ? OR a.path >= ? AND a.path < ?))"
+            " ORDER BY r.created_at DESC, r.uid",
+            (project_id, path, low, high),
+        )
+
+    def note_with_hash(self, project_id: int, text_hash: str) -> Note | None:
+        """Return the living note whose text has this hash."""
+        found = self._notes(
+            "WHERE r.project_id = ? AND n.text_hash = ? AND n.deleted_at IS NULL"
+            " AND n.superseded_by IS NULL ORDER BY r.id LIMIT 1",
+            (project_id, text_hash),
+        )
+        return found[0] if found else None
+
+    def _notes(self, where: str, parameters: Sequence[Any]) -> list[Note]:
+        with self._lock:
+            rows = self._rows(
+                "SELECT r.id, r.uid, n.text, r.kind, n.scope, n.trust, n.author, n.agent,"
+                " n.commit_id, n.branch, r.created_at, n.updated_at, n.supersedes, n.deleted_at"
+                f" FROM note n JOIN record r ON r.id = n.record_id {where}",
+                parameters,
+            )
+            wanted = json.dumps([row[0] for row in rows])
+            tags: dict[int, list[str]] = {}
+            for record_id, tag in self._rows(
+                "SELECT record_id, tag FROM note_tag"
+                " WHERE record_id IN (SELECT value FROM json_each(?)) ORDER BY tag",
+                (wanted,),
+            ):
+                tags.setdefault(record_id, []).append(tag)
+            anchors: dict[int, list[Anchor]] = {}
+            for record_id, *rest in self._rows(
+                "SELECT record_id, path, symbol, start_line, end_line, blob, body_hash FROM anchor"
+                " WHERE record_id IN (SELECT value FROM json_each(?)) ORDER BY record_id, ord",
+                (wanted,),
+            ):
+                anchors.setdefault(record_id, []).append(Anchor(*rest))
+        return [
+            Note(
+                id=row[1], text=row[2], kind=row[3], tags=tuple(tags.get(row[0], ())),
+                anchors=tuple(anchors.get(row[0], ())), scope=row[4], trust=row[5], author=row[6],
+                agent=row[7], commit=row[8], branch=row[9], created_at=row[10], updated_at=row[11],
+                supersedes=row[12], deleted_at=row[13],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    # the journal and the whole
+
+    def add_journal(
+        self, project_id: int, author: str, agent: str, verb: str, uid: str, detail: dict[str, Any]
+    ) -> None:
+        """Append what was done; inside the transaction that did it."""
+        self._run(
+            "INSERT INTO journal (at, project_id, author, agent, verb, record_uid, detail)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (now(), project_id, author, agent, verb, uid, json.dumps(detail, ensure_ascii=False)),
+        )
+
+    def counts(self, worktree: Worktree) -> dict[str, int]:
+        """Return how many files, symbols and notes a worktree has, and what waits in the outbox."""
+        files = self._value("SELECT count(*) FROM tree_entry WHERE worktree_id = ?", (worktree.id,))
+        symbols = self._value(
+            "SELECT count(*) FROM tree_entry t JOIN symbol s ON s.blob_id = t.blob_id"
+            " WHERE t.worktree_id = ?",
+            (worktree.id,),
+        )
+        notes, forgotten = self._row(
+            "SELECT coalesce(sum(n.deleted_at IS NULL AND n.superseded_by IS NULL), 0),"
+            " coalesce(sum(n.deleted_at IS NOT NULL), 0) FROM note n"
+            " JOIN record r ON r.id = n.record_id WHERE r.project_id = ?",
+            (worktree.project_id,),
+        ) or (0, 0)
+        return {
+            "files": files,
+            "symbols": symbols,
+            "notes": notes,
+            "forgotten": forgotten,
+            "outbox": self._value("SELECT count(*) FROM outbox"),
+        }
+
+    def size(self) -> int:
+        """Return the bytes the database takes on the disk, its log included."""
+        total = 0
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                total += self.path.with_name(self.path.name + suffix).stat().st_size
+        return total
+
+    def schema_version(self) -> int:
+        """Return the version of the schema."""
+        return int(self._value("PRAGMA user_version"))
+
+    def check(self) -> list[str]:
+        """Return what SQLite's own checks find wrong; empty when the database is sound."""
+        problems = [row[0] for row in self._rows("PRAGMA integrity_check") if row[0] != "ok"]
+        with self._lock, _translated(self.path):
+            try:
+                self._db.execute("INSERT INTO record_fts (record_fts) VALUES ('integrity-check')")
+            except apsw.CorruptError as error:
+                problems.append(f"the full-text index disagrees with its content: {error}")
+        return problems
+
+
+_SELECT_WORKTREE = (
+    "SELECT w.id, w.project_id, p.identity, p.name, w.root, w.commit_id, w.branch, w.indexed_at,"
+    " w.generation FROM worktree w JOIN project p ON p.id = w.project_id"
+)
+_LIVING_NOTE = "n.deleted_at IS NULL AND n.superseded_by IS NULL AND n.trust != 'rejected'"
+
+
+def _prefix_range(prefix: str) -> tuple[str, str]:
+    """Return the bounds of all texts that begin with `prefix`, for an index to use."""
+    return prefix, prefix + "\U0010ffff"
+
+
+def _path_condition(column: str, path: str) -> tuple[str, list[Any]]:
+    low, high = _prefix_range(path.rstrip("/") + "/")
+    return f"({column} = ? OR {column} >= ? AND {column} < ?)", [path, low, high]
+
+
+def _name_condition(column: str, name: str) -> tuple[str, list[Any]]:
+    return f"({column} = ? OR substr({column}, -?) = ?)", [name, len(name) + 1, "." + name]
+
+
+def _visible(worktree: Worktree, filters: Filters) -> tuple[str, list[Any]]:
+    """Return the SQL condition on `record r` for what can be seen, and its parameters."""
+    in_path = "1"
+    path_values: list[Any] = []
+    if filters.path is not None:
+        in_path, path_values = _path_condition("t.path", filters.path)
+    code = (
+        "EXISTS (SELECT 1 FROM tree_entry t WHERE t.record_id = r.id AND t.worktree_id = ?"
+        f" AND {in_path}) OR EXISTS (SELECT 1 FROM symbol s JOIN tree_entry t"
+        f" ON t.blob_id = s.blob_id AND t.worktree_id = ? AND {in_path} WHERE s.record_id = r.id)"
+    )
+    values: list[Any] = [worktree.id, *path_values, worktree.id, *path_values]
+    note = f"EXISTS (SELECT 1 FROM note n WHERE n.record_id = r.id AND {_LIVING_NOTE})"
+    note_values: list[Any] = []
+    if filters.path is not None:
+        anchored, note_values = _path_condition("a.path", filters.path)
+        note += f" AND EXISTS (SELECT 1 FROM anchor a WHERE a.record_id = r.id AND {anchored})"
+    clauses = [f"((r.stratum = 'notes' AND {note}) OR (r.stratum = 'code' AND ({code})))"]
+    values = [*note_values, *values]
+    if filters.symbol is not None:
+        of_code, code_values = _name_condition("r.title", filters.symbol)
+        of_note, symbol_values = _name_condition("a.symbol", filters.symbol)
+        clauses.append(
+            f"((r.stratum = 'code' AND r.kind != 'file' AND {of_code}) OR EXISTS"
+            f" (SELECT 1 FROM anchor a WHERE a.record_id = r.id AND {of_note}))"
+        )
+        values += [*code_values, *symbol_values]
+    for column, value in (("kind", filters.kind), ("stratum", filters.stratum)):
+        if value is not None:
+            clauses.append(f"r.{column} = ?")
+            values.append(value)
+    if filters.since is not None:
+        clauses.append("r.created_at >= ?")
+        values.append(filters.since)
+    if filters.tag is not None:
+        clauses.append("EXISTS (SELECT 1 FROM note_tag g WHERE g.record_id = r.id AND g.tag = ?)")
+        values.append(filters.tag)
+    return " AND ".join(clauses), values
+
+
+def _awaiting(space_id: int, project_id: int | None) -> tuple[str, list[Any]]:
+    condition = (
+        "r.embed > 0 AND r.space_id IS NOT ? AND (? IS NULL OR r.project_id = ?) AND CASE"
+        " WHEN r.stratum = 'notes' THEN EXISTS (SELECT 1 FROM note n WHERE n.record_id = r.id"
+        f" AND {_LIVING_NOTE})"
+        " WHEN r.kind = 'file' THEN EXISTS (SELECT 1 FROM tree_entry t WHERE t.record_id = r.id)"
+        " ELSE EXISTS (SELECT 1 FROM symbol s JOIN tree_entry t ON t.blob_id = s.blob_id"
+        " WHERE s.record_id = r.id) END"
+    )
+    return condition, [space_id, project_id, project_id]
