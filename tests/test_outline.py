@@ -1,0 +1,656 @@
+"""Outlines: symbols, ranges and hashes of every language, and texts that try to break them."""
+
+# ruff: noqa: E501 - the tables below hold one symbol per line, however long its signature is
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import sysconfig
+import threading
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stratum import outline as module
+from stratum.outline import body_hash, language_of, outline
+
+FIXTURES = Path(__file__).parent / "fixtures" / "outline"
+
+# Language, lines, complete, doc; then each symbol: lines, kind, name | signature | doc.
+EXPECTED = {
+    "Sample.cs": """
+        c_sharp 34 True Orders of a shop.
+        3-34 namespace Shop.Orders | namespace Shop.Orders |
+        8-28 class Shop.Orders.Order | public class Order<T> : Base | One order.
+        11-11 constant Shop.Orders.Order.Max | public const int Max = 3 |
+        14-14 property Shop.Orders.Order.Total | public int Total |
+        15-15 property Shop.Orders.Order.Half | public int Half |
+        17-17 constructor Shop.Orders.Order.Order | public Order() : base(1) |
+        19-24 method Shop.Orders.Order.PayAsync | public async Task<int> PayAsync(decimal amount) |
+        22-22 function Shop.Orders.Order.PayAsync.Rounded | int Rounded() |
+        26-26 method Shop.Orders.Order.operator + | public static Order<T> operator +(Order<T> a, Order<T> b) |
+        27-27 property Shop.Orders.Order.this | public T this[int i] |
+        30-30 enum Shop.Orders.State | public enum State |
+        31-31 class Shop.Orders.Line | public record Line(string Name, int Count) |
+        32-32 type Shop.Orders.Paid | public delegate void Paid(Order<int> order) |
+        33-33 interface Shop.Orders.IStore | interface IStore |
+        33-33 method Shop.Orders.IStore.Save | void Save() |
+    """,
+    "Sample.java": """
+        java 30 True
+        10-28 class Stock | public final class Stock<T> implements Counter | Counts stock.
+        12-12 constant Stock.MAX | public static final int MAX = 10, MIN = 1 |
+        12-12 constant Stock.MIN | public static final int MAX = 10, MIN = 1 |
+        15-15 constructor Stock.Stock | public Stock(int count) |
+        18-21 method Stock.add | public <R> int add(List<R> more) throws Full | Adds some.
+        23-23 method Stock.add | public int add(int more) |
+        25-25 enum Stock.Level | enum Level |
+        25-25 method Stock.Level.next | Level next() |
+        27-27 class Stock.Pair | record Pair(int a, int b) |
+        27-27 constructor Stock.Pair.Pair | Pair |
+        30-30 interface Counter | interface Counter |
+        30-30 method Counter.add | int add(int more) |
+    """,
+    "sample.c": """
+        c 34 True A queue of jobs.
+        5-5 constant QUEUE_MAX | #define QUEUE_MAX 16 |
+        6-7 macro SLOT | #define SLOT(i) |
+        9-11 struct job_t | typedef struct |
+        13-15 struct queue | struct queue |
+        17-17 enum state | enum state |
+        19-19 type callback | typedef int (*callback)(job_t *) |
+        21-21 constant queue_limit | const int queue_limit = 4 |
+        24-24 function queue_push | int queue_push(struct queue *q, job_t job) |
+        27-30 function queue_pop | static job_t *queue_pop(struct queue *q) | Take the oldest job.
+        33-33 function dump | void dump(void) |
+    """,
+    "sample.cpp": """
+        cpp 30 True Pools of workers.
+        3-26 namespace work.pool | namespace work::pool |
+        6-17 class work.pool.Pool | template <typename T> class Pool : public Base | Runs tasks.
+        9-9 constructor work.pool.Pool.Pool | explicit Pool(int size) |
+        10-10 method work.pool.Pool.~Pool | ~Pool() |
+        11-11 method work.pool.Pool.operator== | bool operator==(const Pool& other) const |
+        12-12 method work.pool.Pool.run | void run(T task) |
+        15-15 struct work.pool.Pool.Slot | struct Slot |
+        19-20 constructor work.pool.Pool.Pool | template <typename T> Pool<T>::Pool(int size) |
+        22-22 type work.pool.Task | using Task = void (*)() |
+        24-24 enum work.pool.Mode | enum class Mode |
+        28-28 method Queue.Item.weight | int Queue::Item::weight() const |
+        30-30 function helper | static int helper(int a) |
+    """,
+    "sample.go": """
+        go 29 True Package till sells things.
+        4-4 constant MaxItems | const MaxItems = 20 |
+        8-8 variable Quiet | Quiet, Loud = false, true | Quiet silences the bell.
+        8-8 variable Loud | Quiet, Loud = false, true | Quiet silences the bell.
+        13-15 struct Basket | type Basket[T any] struct | Basket holds goods.
+        17-19 interface Pricer | type Pricer interface |
+        18-18 method Pricer.Price | Price(id int) (cents int64, err error) |
+        21-21 type ID | type ID = string |
+        24-27 method Basket.Add | func (b *Basket[T]) Add(item T) | Add puts one in.
+        29-29 function New | func New() *Basket[int] |
+    """,
+    "sample.js": """
+        javascript 32 True Talks to the till.
+        6-6 constant RETRIES | const RETRIES = 3 |
+        10-13 function open | export async function open(port, { force = false } = {}) | Open the drawer.
+        11-11 function open.wait | const wait = (ms) => |
+        15-19 constant till | export const till = { close() {}, nested: { count: () => 1 }, size: 3, } |
+        16-16 method till.close | close() |
+        17-17 function till.nested.count | count: () => |
+        21-27 class Drawer | class Drawer extends Box |
+        23-23 method Drawer.onOpen | onOpen = () => |
+        24-24 constructor Drawer.constructor | constructor() |
+        25-25 property Drawer.locked | get locked() |
+        26-26 method Drawer.coins | static async *coins() |
+        29-29 function Drawer.shake | Drawer.prototype.shake = function () |
+        30-30 function helper | exports.helper = function () |
+        31-31 method start | start() |
+        31-31 function stop | stop: function () |
+    """,
+    "sample.md": """
+        markdown 18 True Start here.
+        4-16 section Guide | Guide | Start here.
+        8-12 section Guide > Install | Install | # not a heading
+        14-16 section Guide > Old style | Old style | Text.
+        18-18 section Help | Help |
+    """,
+    "sample.php": """
+        php 33 True Accounts of a club.
+        4-4 namespace Club.Accounts | namespace Club\\Accounts |
+        6-6 constant FEE | const FEE = 10 |
+        8-25 class Member | final class Member extends Person |
+        12-12 constant Member.ACTIVE | public const ACTIVE = 'active' |
+        14-14 constructor Member.__construct | public function __construct(private string $name) |
+        19-24 method Member.pay | public function pay(int $cents): bool | Pay the fee.
+        27-27 interface Payer | interface Payer |
+        27-27 method Payer.pay | public function pay(int $cents): bool |
+        29-29 trait Timestamps | trait Timestamps |
+        31-31 enum Status | enum Status: string |
+        31-31 method Status.label | public function label(): string |
+        33-33 function total | function total(array $members): int |
+    """,
+    "sample.py": """
+        python 38 True Price a basket of goods.
+        7-7 constant MAX_ITEMS | MAX_ITEMS = 20 |
+        11-32 class Basket | class Basket(Base) | Goods on their way to the till.
+        15-18 property Basket.total | def total(self) -> int | Sum of prices, in cents.
+        21-29 method Basket.add | async def add(self, item: Item, *, count: int = 1) -> None | Put one more thing in.
+        25-28 function Basket.add.check | def check(value) |
+        26-27 class Basket.add.check.Problem | class Problem(Exception) |
+        32-32 class Basket.Empty | class Empty(Exception) |
+        36-36 function trace | def trace() |
+        38-38 function trace | def trace() |
+    """,
+    "sample.rb": """
+        ruby 34 True Sells tickets.
+        5-29 module Box | module Box |
+        6-6 constant Box.LIMIT | LIMIT = 5 |
+        9-26 class Box.Ticket | class Ticket < Base | One ticket.
+        10-10 property Box.Ticket.seat | attr_reader :seat, :row |
+        10-10 property Box.Ticket.row | attr_reader :seat, :row |
+        12-14 constructor Box.Ticket.initialize | def initialize(seat) |
+        16-16 method Box.Ticket.blank | def self.blank |
+        19-21 method Box.Ticket.sold? | def sold? | Tell whether it is sold.
+        24-24 method Box.Ticket.count | def count |
+        28-28 method Box.open | def open(door) |
+        31-31 class Point | Point = Struct.new(:x) |
+        33-34 function main | def main |
+    """,
+    "sample.rs": """
+        rust 36 True Stock of a shop.
+        4-4 constant LIMIT | pub const LIMIT: usize = 10 | How much fits.
+        7-11 struct Shelf | pub struct Shelf<T> | One shelf.
+        13-13 enum Kind | pub enum Kind |
+        15-17 trait Store | pub trait Store |
+        16-16 method Store.put | fn put(&mut self, n: u32) |
+        19-25 impl Shelf | impl<T: Clone> Store for Shelf<T> |
+        20-24 method Shelf.put | fn put(&mut self, n: u32) |
+        22-22 function Shelf.put.inner | fn inner() |
+        27-30 module tests | mod tests |
+        28-29 function tests.holds | fn holds() |
+        32-34 macro shelf | macro_rules! shelf |
+        36-36 type Pair | type Pair = (u8, u8) |
+    """,
+    "sample.rst": """
+        rst 16 True Start here.
+        1-16 section Guide | Guide | Start here.
+        7-13 section Guide > Install | Install | Run it.
+        12-13 section Guide > Install > Linux | Linux |
+        15-16 section Guide > Help | Help |
+    """,
+    "sample.ts": """
+        typescript 32 True Shapes of receipts.
+        3-3 type Cents | export type Cents = number |
+        5-8 interface Receipt | export interface Receipt |
+        7-7 method Receipt.print | print(width: number): string |
+        10-10 enum Tax | export enum Tax |
+        12-24 class Printer | export abstract class Printer<T extends Receipt> |
+        14-14 constructor Printer.constructor | constructor(private readonly port: string) |
+        16-16 method Printer.send | send(receipt: T): void |
+        17-17 method Printer.send | send(receipt: T, copies = 1): void |
+        20-21 method Printer.again | async again() | Try again.
+        23-23 method Printer.cut | abstract cut(): void |
+        26-28 namespace Paper | namespace Paper |
+        27-27 function Paper.width | export const width = (mm: number) => |
+        30-30 constant DEFAULTS | export const DEFAULTS = { reset() {} } as const |
+        30-30 method DEFAULTS.reset | reset() |
+        31-31 function beep | declare function beep(times: number): void |
+        32-32 function default | export default function () |
+    """,
+    "sample.tsx": """
+        tsx 11 True
+        1-1 type Props | type Props = { label: string } |
+        4-7 function Button | export const Button = ({ label }: Props) => | A button with a label.
+        5-5 function Button.onClick | const onClick = () => |
+        9-11 function List | export function List<T,>(items: T[]) |
+    """,
+}
+
+
+def read(name: str) -> str:
+    return (FIXTURES / name).read_text(encoding="utf-8")
+
+
+def shown(text: str, language: str) -> str:
+    found = outline(text, language)
+    lines = [f"{found.language} {found.lines} {found.complete} {found.doc}"]
+    lines += [
+        f"{s.start_line}-{s.end_line} {s.kind} {s.name} | {s.signature} | {s.doc}"
+        for s in found.symbols
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def names(text: str, language: str) -> list[str]:
+    return [symbol.name for symbol in outline(text, language).symbols]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir()))
+def test_outline_lists_every_definition_with_lines_signature_and_doc(name: str) -> None:
+    text = read(name)
+    expected = "\n".join(line.strip() for line in EXPECTED[name].strip().split("\n"))
+    assert shown(text, language_of(name, text)) == expected
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FIXTURES.iterdir()))
+def test_line_endings_do_not_change_an_outline(name: str) -> None:
+    text = read(name)
+    language = language_of(name, text)
+    assert outline(text.replace("\n", "\r\n"), language) == outline(text, language)
+    assert outline("\ufeff" + text, language) == outline(text, language)
+
+
+@pytest.mark.parametrize(
+    ("path", "head", "language"),
+    [
+        ("a/b.py", "", "python"),
+        ("b.pyi", "", "python"),
+        ("x.mjs", "", "javascript"),
+        ("x.JSX", "", "javascript"),
+        ("x.d.ts", "", "typescript"),
+        ("x.tsx", "", "tsx"),
+        ("C:\\x\\Order.cs", "", "c_sharp"),
+        ("README.md", "", "markdown"),
+        ("Rakefile", "", "ruby"),
+        ("Dockerfile.dev", "", "dockerfile"),
+        ("list.h", "int push(int);\n", "c"),
+        ("list.h", "#include <stdio.h>\n", "c"),
+        ("list.h", '#ifdef __cplusplus\nextern "C" {\nclass X\n#endif\nint f(void);', "c"),
+        ("list.h", "#include <vector>\n", "cpp"),
+        ("list.h", "namespace a {\n", "cpp"),
+        ("list.h", "template <class T>\n", "cpp"),
+        ("run", "#!/usr/bin/env python3\n", "python"),
+        ("run", "#! /usr/bin/python3.12 -u\n", "python"),
+        ("run", "#!/usr/bin/env -S node --x\n", "javascript"),
+        ("run", "#!\n", "text"),
+        ("run", "", "text"),
+        ("notes.txt", "", "text"),
+        (".py", "", "python"),
+        ("", "", "text"),
+    ],
+)
+def test_language_is_told_by_name_then_by_interpreter(path: str, head: str, language: str) -> None:
+    assert language_of(path, head) == language
+
+
+PREFIX = {
+    "python": ("def f(a, b):\n    ", "\n"),
+    "javascript": ("function f(a, b) {\n", "\n}"),
+    "typescript": ("function f(a, b) {\n", "\n}"),
+    "tsx": ("function f(a, b) {\n", "\n}"),
+    "go": ("package p\nfunc f(a, b int) {\n", "\n}"),
+    "rust": ("fn f(a: u8, b: u8) {\n", "\n}"),
+    "java": ("class C { void f(int a, int b) {\n", "\n} }"),
+    "c": ("void f(int a, int b) {\n", "\n}"),
+    "cpp": ("void f(int a, int b) {\n", "\n}"),
+    "c_sharp": ("class C { void f(int a, int b) {\n", "\n} }"),
+    "ruby": ("def f(a, b)\n", "\nend"),
+    "php": ("<?php function f($a, $b) {\n", "\n}"),
+}
+
+
+def hash_of(code: str, language: str) -> str:
+    before, after = PREFIX[language]
+    found = outline(before + code + after, language)
+    assert found.complete, code
+    (symbol,) = (s for s in found.symbols if s.name.rpartition(".")[2] == "f")
+    return symbol.body_hash
+
+
+ANY_LANGUAGE = [*PREFIX]
+SAME = [
+    ("python", "x = 'a'", 'x = "a"'),
+    ("python", "x = U'a' + Rb'b'", "x = 'a' + bR\"b\""),
+    ("python", "x = 'it\\'s'", 'x = "it\'s"'),
+    ("python", "x = f'{a+b!r:>{a}} c'", 'x = f"{ a + b !r:>{a}} c"'),
+    ("python", '"""Old."""\n    return a', '"""New."""\n    return a'),
+    ("python", '"""Doc."""\n    return a', "return a  # c"),
+    ("python", "g(a, b)", "g(\n        a,  # c\n        b,\n    )"),
+    ("python", "x = 0XfF + 1E5", "x = 0xFF + 1e5"),
+    ("python", "a = 1; b = 2", "a = 1\n    b = 2"),
+    ("python", "x = a + \\\n        b", "x = a + b"),
+    ("javascript", "x = 'a'; y(1)", 'x = "a"\ny( 1 );'),
+    ("javascript", "for (;;) { g() }", "for ( ; ; ) { g(); }"),
+    ("javascript", "g([1, 2,], {a,})", "g([1, 2], {\na })"),
+    ("javascript", "return `a ${b} c`", "return `a ${ b } c`;"),
+    ("javascript", "return <b>hi\n   you</b>", "return <b>\n hi\n you\n</b>"),
+    ("typescript", "type T = {a: string; b: number}", "type T = {\n a: string,\n b: number,\n}"),
+    ("tsx", "return <b c='d'>x</b>", 'return <b c="d">x</b>;'),
+    ("go", "x := g(a, b)", "x := g(\na, // c\nb,\n)"),
+    ("go", "a = 1; b = 2", "a = 1\nb = 2"),
+    ("rust", "match a { 1 => {}, _ => b, }", "match a {\n 1 => {}\n _ => b\n}"),
+    ("rust", "let v = vec![1, 2,];", "let v = vec![ 1, 2 ];"),
+    ("java", "int[] x = {1, 2,};", "int[] x = { 1, 2 }; // c"),
+    ("c", "int x[] = {1, 2,};", "int x[] = { 1, /* c */ 2 };"),
+    ("cpp", "std::vector<std::vector<int>> x;", "std::vector< std::vector<int> > x ;"),
+    ("c_sharp", "var x = new[] {1, 2,};", "var x = new [] { 1, 2 };"),
+    ("ruby", "x = 'a'; g(1)", 'x = "a"\ng( 1 )'),
+    ("ruby", "g([1, 2,])", "g([1,\n 2]) # c"),
+    ("php", "$x = 'a'; g([1, 2,]);", '$x = "a";\ng([ 1, 2 ]); // c'),
+]
+DIFFERENT = [
+    ("python", "if a:\n        g()\n        h()", "if a:\n        g()\n    h()"),
+    ("python", "x = (a,)", "x = (a)"),
+    ("python", "x = b[a,]", "x = b[a]"),
+    ("python", "x = 'a'", "x = b'a'"),
+    ("python", "x = '\\n'", "x = r'\\n'"),
+    ("python", "x = 'a b'", "x = 'a  b'"),
+    ("python", "x = f'{a: }'", "x = f'{a:}'"),
+    ("python", "return\n    g()", "return g()"),
+    ("python", "x = a\n    (b)", "x = a(b)"),
+    ("python", "x = 'a'\n    'doc'", "x = 'a'\n    'cod'"),
+    ("javascript", "return\ng()", "return g()"),
+    ("javascript", "for (;;a) {}", "for (a;;) {}"),
+    ("javascript", "x = [,]", "x = []"),
+    ("javascript", "x = `a ${b}`", "x = `a${b}`"),
+    ("javascript", "return <i>a {b}</i>", "return <i>a{b}</i>"),
+    ("javascript", "x = /a b/", "x = /a  b/"),
+    ("javascript", "x = a+ ++b", "x = a++ +b"),
+    ("typescript", "let x: string = a", "let x: number = a"),
+    ("tsx", "return <b>x</b>", "return <i>x</i>"),
+    ("go", "for ; a > b; {\n}", "for a > b; ; {\n}"),
+    ("go", 'x := "a b"', 'x := "a  b"'),
+    ("go", "a <- b", "a < -b"),
+    ("rust", "let x = (a,);", "let x = (a);"),
+    ("rust", 'g("a");', "g('a');"),
+    ("java", "g('a');", 'g("a");'),
+    ("c", "g('a');", 'g("a");'),
+    ("c", "x = a & &b;", "x = a && b;"),
+    ("cpp", "x = a - -b;", "x = a -- -b;"),
+    ("c_sharp", "int[,] x;", "int[] x;"),
+    ("c_sharp", 'x = $"a {b}";', 'x = $"a{b}";'),
+    ("ruby", "g [1]", "g[1]"),
+    ("ruby", "x = 'a\\n'", 'x = "a\\n"'),
+    ("ruby", "x = <<~A\n  a b\nA", "x = <<~A\n  a  b\nA"),
+    ("php", "$x = '$a';", '$x = "$a";'),
+]
+
+
+@pytest.mark.parametrize(("language", "before", "after"), SAME)
+def test_formatting_does_not_change_a_hash(language: str, before: str, after: str) -> None:
+    assert before != after
+    assert hash_of(before, language) == hash_of(after, language)
+
+
+@pytest.mark.parametrize(("language", "before", "after"), DIFFERENT)
+def test_a_change_of_meaning_changes_a_hash(language: str, before: str, after: str) -> None:
+    assert hash_of(before, language) != hash_of(after, language)
+
+
+@pytest.mark.parametrize("language", ANY_LANGUAGE)
+def test_every_edit_of_a_call_gives_another_hash(language: str) -> None:
+    end = {"python": "", "ruby": "", "go": "", "javascript": ""}.get(language, ";")
+    sign = "$" if language == "php" else ""
+    calls = [
+        "g(a + b, 1)",
+        "g(b + a, 1)",
+        "g(1, a + b)",
+        "g(a - b, 1)",
+        "g(a + b, 2)",
+        "h(a + b, 1)",
+    ]
+    codes = [call.replace("a", sign + "a").replace("b", sign + "b") + end for call in calls]
+    assert len({hash_of(code, language) for code in codes}) == len(codes)
+
+
+@pytest.mark.parametrize("language", ANY_LANGUAGE)
+def test_comments_and_white_space_do_not_change_a_hash(language: str) -> None:
+    mark = "#" if language in ("python", "ruby") else "//"
+    indent = "    " if language == "python" else "\t\t"
+    end = "" if language in ("python", "ruby", "go", "javascript") else ";"
+    plain = f"g(1){end}\n{indent}h(2){end}" if language == "python" else f"g(1){end}\nh(2){end}"
+    loose = f"g( 1 ){end}  {mark} one\n\n{indent}{mark} two\n{indent}h(  2 ){end}"
+    assert hash_of(plain, language) == hash_of(loose, language)
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        ("#define F(x) (x + 1) // c\n", "#define F(x) (x  +  1)\n"),
+        ("#define F(x) \\\n  (x)\n", "#define F(x) (x)\n"),
+    ],
+)
+def test_macros_are_hashed_by_their_tokens(text: str, change: str) -> None:
+    (before,), (after,) = outline(text, "c").symbols, outline(change, "c").symbols
+    assert before.body_hash == after.body_hash
+
+
+def test_a_macro_body_counts_and_so_does_the_space_in_its_strings() -> None:
+    bodies = ["(x + 1)", "(x - 1)", '"a b"', '"a  b"']
+    hashes = {outline(f"#define F(x) {body}\n", "c").symbols[0].body_hash for body in bodies}
+    assert len(hashes) == len(bodies)
+
+
+def test_a_decorator_counts_in_a_hash_and_in_the_lines() -> None:
+    plain, marked = (outline(f"{mark}def f(): pass", "python") for mark in ("@a\n", "@b\n"))
+    assert plain.symbols[0].start_line == 1
+    assert plain.symbols[0].body_hash != marked.symbols[0].body_hash
+
+
+def test_a_class_is_hashed_with_all_its_methods() -> None:
+    before = outline("class A:\n    def f(self): return 1\n    def g(self): return 2\n", "python")
+    after = outline("class A:\n    def f(self): return 1\n    def g(self): return 3\n", "python")
+    changed = [
+        a.name
+        for a, b in zip(before.symbols, after.symbols, strict=True)
+        if a.body_hash != b.body_hash
+    ]
+    assert changed == ["A", "A.g"]
+
+
+def test_a_hash_does_not_depend_on_where_the_definition_stands() -> None:
+    text = read("sample.py")
+    moved = outline("import os\n\n\n" + text, "python").symbols
+    found = outline(text, "python").symbols
+    assert [s.body_hash for s in moved] == [s.body_hash for s in found]
+    assert [s.start_line for s in moved] == [s.start_line + 3 for s in found]
+
+
+@pytest.mark.parametrize(
+    "name", ["sample.py", "sample.go", "sample.rs", "Sample.java", "sample.php"]
+)
+def test_a_piece_of_a_file_hashes_as_its_symbol_does(name: str) -> None:
+    text = read(name)
+    lines = text.split("\n")
+    language = language_of(name)
+    kinds = ("function", "class", "trait", "impl")
+    symbols = [s for s in outline(text, language).symbols if s.kind in kinds and "." not in s.name]
+    assert symbols
+    for symbol in symbols:
+        piece = "\n".join(lines[symbol.start_line - 1 : symbol.end_line])
+        if not piece[0].isspace():
+            assert body_hash(piece, language) == symbol.body_hash, symbol.name
+
+
+def test_a_text_without_a_grammar_has_no_symbols_and_is_hashed_by_its_words() -> None:
+    found = outline("a: 1\nb: 2\n", "yaml")
+    assert (found.language, found.lines, found.symbols, found.complete) == ("", 2, (), True)
+    assert body_hash("a  b\n", "yaml") == body_hash("a b", "yaml") != body_hash("ab", "yaml")
+
+
+UGLY = """
+import  os
+@dec ( 1 )
+class  A ( object ) :
+    'Doc.'
+    x = { 'a':1,'b' : [ 1,2,3 ] }
+    def f( self,a,b = 1, *args,**kw )->int :
+        '''Doc
+        string.'''
+        if a==b and not( a<b ):
+            return  self.x [ 'a' ]+a*- b
+        else :
+            y = f'{ a }-{b!r}' ; print ( y )
+        very_long_name_of_a_call ( 'an argument that is long', 'another argument, longer', key = lambda z : z+1 )
+        return  0XFF
+    async   def g ( self ) : pass
+"""
+
+
+def test_ruff_format_changes_no_hash(tmp_path: Path) -> None:
+    path = tmp_path / "ugly.py"
+    path.write_text(UGLY, encoding="utf-8")
+    ruff = Path(sys.executable).with_name("ruff")
+    subprocess.run([ruff, "format", "--isolated", path], check=True, capture_output=True)
+    pretty = path.read_text(encoding="utf-8")
+    assert pretty != UGLY
+    before, after = outline(UGLY, "python").symbols, outline(pretty, "python").symbols
+    assert [(s.name, s.body_hash) for s in before] == [(s.name, s.body_hash) for s in after]
+    assert [s.name for s in before] == ["A", "A.f", "A.g"]
+
+
+def python_definitions(tree: ast.Module) -> list[tuple[str, int, int]]:
+    found = []
+    todo: list[tuple[ast.AST, tuple[str, ...]]] = [(tree, ())]
+    while todo:
+        node, around = todo.pop()
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                name = (*around, child.name)
+                first = min([child.lineno, *(d.lineno for d in child.decorator_list)])
+                found.append((".".join(name), first, child.end_lineno or 0))
+                todo.append((child, name))
+            else:
+                todo.append((child, around))
+    return sorted(found)
+
+
+def test_python_agrees_with_ast_over_the_standard_library() -> None:
+    paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[::3][:60]
+    assert len(paths) >= 50
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old escapes in the library are not our concern
+            expected = python_definitions(ast.parse(text))
+        found = outline(text, "python")
+        symbols = [s for s in found.symbols if s.kind not in ("constant", "type")]
+        assert sorted((s.name, s.start_line, s.end_line) for s in symbols) == expected, path.name
+
+
+def test_symbols_around_a_syntax_error_are_found() -> None:
+    found = outline("def a():\n    return 1\n\ndef b(:\n\ndef c():\n    pass\n", "python")
+    assert not found.complete
+    assert {"a", "c"} <= {symbol.name for symbol in found.symbols}
+
+
+def test_overloads_are_all_listed_in_order() -> None:
+    found = outline("int f(int a) { return a; }\nint f(char b) { return b; }\n", "cpp").symbols
+    assert [(s.name, s.start_line) for s in found] == [("f", 1), ("f", 2)]
+    assert found[0].body_hash != found[1].body_hash
+
+
+def test_a_licence_and_directives_are_no_description() -> None:
+    text = "# Copyright 2020 X\n# Licensed under Y\n\n# noqa\n\n# What it does,\n# in short.\n\nA = 1\n"
+    assert outline(text, "python").doc == "What it does, in short."
+    assert (
+        outline("// eslint-disable-next-line\nfunction f() {}\n", "javascript").symbols[0].doc == ""
+    )
+
+
+def test_a_comment_behind_code_describes_nothing() -> None:
+    assert outline("x = 1  # one\ndef f(): pass\n", "python").symbols[0].doc == ""
+
+
+def test_a_signature_is_one_line_without_comments_and_bounded() -> None:
+    text = "def f(\n    a,  # first\n    b=(1,\n       2),\n):\n    pass\n"
+    assert outline(text, "python").symbols[0].signature == "def f( a, b=(1, 2), )"
+    long = outline(f"def f({', '.join(f'a{i}' for i in range(500))}): pass", "python").symbols[0]
+    assert len(long.signature) == module.MAX_SIGNATURE
+    assert long.signature.endswith("…")
+
+
+@pytest.mark.parametrize("language", ANY_LANGUAGE)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "(" * 10_000 + ")" * 10_000,
+        "x = " + "[" * 10_000 + "]" * 10_000,
+        "{" * 10_000,
+        "a<" * 20_000,
+        '"' * 10_001,
+        "`${" * 3_000,
+        "\ud800\udfff \0 \f \r \x1a \u2028",
+    ],
+    ids=[
+        "empty",
+        "newline",
+        "parentheses",
+        "brackets",
+        "braces",
+        "angles",
+        "quotes",
+        "tmpl",
+        "odd",
+    ],
+)
+def test_no_text_breaks_the_outline(language: str, text: str) -> None:
+    found = outline(text, language)
+    assert found.lines == text.count("\n") + (1 if text and not text.endswith("\n") else 0)
+    assert found.symbols == ()
+    assert len(body_hash(text, language)) == 16
+
+
+@pytest.mark.parametrize("language", [*ANY_LANGUAGE, "markdown", "rst", "text"])
+@given(text=st.text(st.sampled_from("ab1 \n\t(){}[]<>;:,.'\"`#/*$@=-\\\r\0é"), max_size=60))
+def test_any_text_has_an_outline_with_lines_inside_it(language: str, text: str) -> None:
+    found = outline(text, language)
+    assert all(1 <= s.start_line <= s.end_line <= max(found.lines, 1) for s in found.symbols)
+    assert len(body_hash(text, language)) == 16
+
+
+def test_a_line_of_100_megabytes_is_only_counted() -> None:
+    found = outline("a" * 100_000_000, "python")
+    assert (found.lines, found.symbols, found.complete) == (1, (), False)
+
+
+def test_deeply_nested_functions_are_listed_down_to_a_bound() -> None:
+    found = outline("function f(){" * 3_000 + "}" * 3_000, "javascript")
+    assert len(found.symbols) == module.MAX_DEPTH
+    assert not found.complete
+
+
+def test_a_file_with_too_many_symbols_is_cut_and_says_so() -> None:
+    found = outline("def f(): pass\n" * (module.MAX_SYMBOLS + 1), "python")
+    assert len(found.symbols) == module.MAX_SYMBOLS
+    assert not found.complete
+
+
+def test_nul_bytes_form_feeds_and_lone_surrogates_hide_nothing() -> None:
+    text = 'x = "\ud800"\r\n\f\r\n\0\r\ndef f(): pass\r\n'
+    (symbol,) = outline(text, "python").symbols
+    assert (symbol.name, symbol.start_line) == ("f", 4)
+
+
+def test_objects_without_a_name_have_no_members_but_functions_inside_them_count() -> None:
+    text = "on({a() {}, b: () => { function inner() {} }}); list.map((x) => x);"
+    assert names(text, "javascript") == ["inner"]
+
+
+def test_threads_get_the_same_outline() -> None:
+    text = read("sample.py") * 20
+    expected = outline(text, "python")
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(outline(text, "python"))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 4
+
+
+def test_importing_the_outline_loads_no_parser() -> None:
+    code = "import sys, stratum.outline; print([m for m in sys.modules if 'tree_sitter' in m])"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == "[]"
