@@ -103,7 +103,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as searches see it; `places` is empty for notes."""
+    """A record as searches see it; `places` is empty for notes.
+
+    `awaits_vector` says that it is to have a vector and has none yet.
+    """
 
     id: int
     uid: str
@@ -111,7 +114,7 @@ class Record:
     kind: str
     title: str
     text: str
-    created_at: str
+    awaits_vector: bool
     places: tuple[Place, ...]
 
 
@@ -642,13 +645,15 @@ class Store:
         ):
             places.setdefault(record_id, []).append(Place(*rest))
         rows = self._rows(
-            "SELECT id, uid, stratum, kind, title, text, created_at FROM record"
+            "SELECT id, uid, stratum, kind, title, text, embed > 0 AND space_id IS NULL FROM record"
             " WHERE id IN (SELECT value FROM json_each(?))",
             (wanted,),
         )
         return {
-            id_: Record(id_, uid, stratum, kind, title, text, at, tuple(places.get(id_, ())))
-            for id_, uid, stratum, kind, title, text, at in rows
+            id_: Record(
+                id_, uid, stratum, kind, title, text, bool(waits), tuple(places.get(id_, ()))
+            )
+            for id_, uid, stratum, kind, title, text, waits in rows
         }
 
     def record_id(self, uid: str) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stratum.ranking import fuse, with_file_share
+from stratum.ranking import fuse, with_file_share, without_handicap
 
 
 def test_fusion_is_the_sum_of_reciprocal_ranks() -> None:
@@ -15,3 +15,7 @@ def test_fusion_is_the_sum_of_reciprocal_ranks() -> None:
 def test_a_symbol_inherits_half_of_its_files_score() -> None:
     lifted = with_file_share({1: 0.2, 2: 0.1, 3: 0.1}, {2: 1, 3: 99})
     assert lifted == {1: 0.2, 2: pytest.approx(0.2), 3: 0.1}
+
+
+def test_a_record_that_waits_for_its_vector_has_a_full_vote() -> None:
+    assert without_handicap({1: 0.2, 2: 0.1}, {2}, 2) == {1: 0.2, 2: 0.2}

@@ -1,0 +1,1019 @@
+"""The service object: the one door to the memory, in Python, on the command line and over MCP.
+
+Owns the order of the steps, the policy and the transactions. Knows no SQL text, no HTTP, no MCP, no
+Redis. Safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import getpass
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from stratum import git, outline, packing, ranking, tree
+from stratum._version import __version__
+from stratum.config import Settings
+from stratum.embedder import Embedder, open_embedder
+from stratum.errors import EmbedderUnavailable, InvalidInput, NotFound, StratumError
+from stratum.freshness import CurrentFile, judge, lines_hash, worst
+from stratum.indexer import Report, TreeIndexer, embed_pending
+from stratum.models import (
+    MODES,
+    NOTE_KINDS,
+    SCOPES,
+    STALE,
+    STRATA,
+    Anchor,
+    EmbedderStatus,
+    Entry,
+    Filters,
+    Hit,
+    IndexReport,
+    Mode,
+    Note,
+    Outline,
+    OutlineResult,
+    Pack,
+    Progress,
+    Scope,
+    SearchResult,
+    Skipped,
+    Status,
+    Transfer,
+    Verdict,
+    Written,
+)
+from stratum.notes import (
+    MAX_ANCHORS,
+    check_choice,
+    checked_tags,
+    checked_text,
+    from_line,
+    header_line,
+    near_names,
+    note_record,
+    one_line,
+    origin,
+    shown,
+    split_anchor,
+    text_hash,
+    to_line,
+)
+from stratum.redact import redact
+from stratum.store import Record, Store, Worktree, now, open_store, random_id
+from stratum.terms import query_terms, similarity, terms
+
+MAX_QUERY = 32_000  # characters: longer than nearly every issue text
+MAX_LIMIT = 100
+MAX_BUDGET = 100_000
+CANDIDATES = 100  # taken from each ranked list before fusion
+# Seconds the very first search waits for the index: a small repository is read in less.
+FIRST_INDEX_WAIT = 1.0
+SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near-duplicate
+_PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
+_SOURCE_LINES = 400  # lines of source that `get` shows
+_PACK_CANDIDATES = 40
+
+_AGE = re.compile(r"^(\d{1,5})([hdwmy])$")
+_HOURS = {"h": 1, "d": 24, "w": 24 * 7, "m": 24 * 30, "y": 24 * 365}
+_ID = re.compile(r"^[a-z2-7]{4,12}$")
+
+
+def silent(_: Progress) -> None:
+    """Report no progress."""
+
+
+class Memory:
+    """The memory of the project that a path belongs to.
+
+    Opening is cheap: the database, git and the model are touched when first needed.
+
+    Args:
+        settings: From `config.load`.
+        path: Any file or folder of the project.
+        resident: Keep indexes in memory between searches; for processes that live long.
+
+    Raises:
+        NotInProject: `path` is in no place that can be a project.
+    """
+
+    def __init__(self, settings: Settings, path: Path, *, resident: bool = False) -> None:
+        self.settings = settings
+        self.worktree = git.find_worktree(path)
+        self._resident_wanted = resident
+        self._lock = threading.RLock()
+        self._opened: Store | None = None
+        self._stored: Worktree | None = None
+        self._embedder: Embedder | None = None
+        self._embedder_error = ""
+        self._embedder_opened = False
+        self._resident: Any = None
+        self._building: threading.Thread | None = None
+        self._background: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._again = threading.Event()
+        self._idle = threading.Event()
+        self._progress: Progress | None = None
+        self._background_error = ""
+        self._files: dict[str, tuple[tuple[int, int], str, str]] = {}
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop background work after its current batch and close the database."""
+        self._stop.set()
+        self._again.set()
+        for thread in (self._background, self._building):
+            if thread is not None:
+                thread.join()
+        with self._lock:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
+
+    @property
+    def project(self) -> str:
+        """The project's identity, as every reply shows it."""
+        return self.worktree.identity
+
+    # the parts, opened when first needed
+
+    def _store(self) -> Store:
+        with self._lock:
+            if self._opened is None:
+                self._opened = open_store(self.settings.database)
+            return self._opened
+
+    def _place(self) -> Worktree:
+        """Return this worktree's row as it stands now."""
+        with self._lock:
+            root = str(self.worktree.root)
+            self._stored = self._store().worktree(root)
+            if self._stored is None or self._stored.identity != self.worktree.identity:
+                self._stored = self._store().add_worktree(
+                    self.worktree.identity, self.worktree.name, root
+                )
+            return self._stored
+
+    def _open_embedder(self) -> Embedder | None:
+        with self._lock:
+            if not self._embedder_opened:
+                self._embedder_opened = True
+                try:
+                    self._embedder = open_embedder(
+                        self.settings.embed_model,
+                        cache=self.settings.cache_dir,
+                        offline=self.settings.offline,
+                        threads=self.settings.threads,
+                    )
+                except EmbedderUnavailable as error:
+                    self._embedder_error = f"{error.message} {error.hint}".strip()
+            return self._embedder
+
+    def _ready_embedder(self) -> tuple[Embedder | None, str]:
+        """Return the embedder if its vectors may be used now, else None and the reason."""
+        embedder = self._open_embedder()
+        if embedder is None:
+            return None, self._embedder_error
+        if self._embedder_error:
+            return None, self._embedder_error
+        spaces = self._store().spaces()
+        if spaces and all(space.fingerprint != embedder.fingerprint for space in spaces):
+            return None, (
+                f"The vectors were made by {spaces[-1].name}, the active embedder is "
+                f"{embedder.name}: words only until `stratum reembed` has run."
+            )
+        return embedder, embedder.degraded
+
+    # index
+
+    def index(
+        self, *, report: Report = silent, vectors: bool = True, stop: threading.Event | None = None
+    ) -> IndexReport:
+        """Bring the index up to date with the working tree, then make missing vectors.
+
+        Interruptible at any point (`stop`, or Ctrl-C) and resumed by the next call.
+        """
+        return self._index(self._store(), report, vectors, stop or self._stop)
+
+    def _index(
+        self, store: Store, report: Report, vectors: bool, stop: threading.Event
+    ) -> IndexReport:
+        place = self._place()
+        self.worktree = git.find_worktree(self.worktree.root)
+        done = TreeIndexer(
+            store,
+            self.worktree,
+            place,
+            max_bytes=self.settings.max_file_bytes,
+            report=report,
+            stop=stop,
+        ).run()
+        made, notices, interrupted = 0, list(done.notices), done.interrupted
+        if vectors and not interrupted:
+            try:
+                made, notice = self._embed(store, place.project_id, report, stop)
+                notices += [notice] if notice else []
+            except KeyboardInterrupt:
+                interrupted = True
+        return dataclasses.replace(
+            done,
+            vectors=made,
+            vectors_pending=self._count_pending(store, place.project_id),
+            interrupted=interrupted or stop.is_set(),
+            notices=tuple(notices),
+        )
+
+    def _embed(
+        self, store: Store, project_id: int | None, report: Report, stop: threading.Event
+    ) -> tuple[int, str]:
+        embedder, why_not = self._ready_embedder()
+        if embedder is None:
+            return 0, why_not
+        try:
+            embedder.load()
+        except EmbedderUnavailable as error:
+            self._embedder_error = f"{error.message} {error.hint}".strip()
+            return 0, self._embedder_error
+        space = store.add_space(embedder.fingerprint, embedder.name, embedder.dimension)
+        made = embed_pending(store, embedder, space, project_id, report=report, stop=stop)
+        return made, why_not
+
+    def _count_pending(self, store: Store, project_id: int | None) -> int:
+        embedder = self._open_embedder()
+        if embedder is None:
+            return 0
+        space = store.space(embedder.fingerprint)
+        return store.count_pending(space.id if space else 0, project_id)
+
+    def start_background(self) -> None:
+        """Index, then embed, in a thread with a connection of its own; wakes for new notes.
+
+        For long-lived processes. `status` and the notices of a search say how far it is.
+        """
+        with self._lock:
+            if self._background is None:
+                self._background = threading.Thread(
+                    target=self._work_in_background, name="stratum-index", daemon=True
+                )
+                self._background.start()
+
+    def _work_in_background(self) -> None:
+        try:
+            store = open_store(self.settings.database)
+        except StratumError as error:
+            self._background_error = error.message
+            return
+        with contextlib.closing(store):
+            while not self._stop.is_set():
+                self._again.clear()
+                try:
+                    self._index(store, self._set_progress, True, self._stop)
+                    self._background_error = ""
+                except StratumError as error:
+                    self._background_error = f"{error.message} {error.hint}".strip()
+                self._progress = None
+                if not self._again.is_set():
+                    self._idle.set()
+                self._again.wait()
+
+    def _set_progress(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def wait_for_background(self, seconds: float) -> bool:
+        """Wait until background work has nothing left to do; return whether it has not."""
+        return self._idle.wait(seconds)
+
+    def _embed_soon(self) -> None:
+        self._idle.clear()
+        self._again.set()
+
+    def reembed(
+        self, *, report: Report = silent, stop: threading.Event | None = None
+    ) -> tuple[int, int]:
+        """Make all vectors anew with the active embedder; return (made, still missing).
+
+        Covers all projects. Interruptible and resumable: records are converted one by one, and
+        vectors of the old space are dropped only when none is missing in the new one.
+
+        Raises:
+            EmbedderUnavailable: The active embedder cannot be loaded.
+        """
+        embedder = self._open_embedder()
+        if embedder is None:
+            raise EmbedderUnavailable(
+                self._embedder_error or "No embedder is set: embed_model is `none`.",
+                hint="Choose one with STRATUM_EMBED_MODEL or in config.toml.",
+            )
+        embedder.load()
+        store = self._store()
+        space = store.add_space(embedder.fingerprint, embedder.name, embedder.dimension)
+        made = 0
+        with contextlib.suppress(KeyboardInterrupt):
+            made = embed_pending(
+                store, embedder, space, None, report=report, stop=stop or self._stop
+            )
+        missing = store.count_pending(space.id, None)
+        if not missing:
+            for old in store.spaces():
+                if old.id != space.id:
+                    with store.transaction():
+                        store.drop_space(old)
+        return made, missing
+
+    # search
+
+    def search(
+        self,
+        query: str,
+        *,
+        filters: Filters | None = None,
+        limit: int = 10,
+        mode: Mode = "hybrid",
+        include_stale: bool = False,
+    ) -> SearchResult:
+        """Find records by words and by meaning, best first; stale notes are withheld and counted.
+
+        Raises:
+            InvalidInput: The query is empty or a filter makes no sense.
+        """
+        filters = self._checked_filters(filters or Filters())
+        check_choice("mode", mode, MODES)
+        _check_range("limit", limit, 1, MAX_LIMIT)
+        notices = []
+        if len(query) > MAX_QUERY:
+            query = query[:MAX_QUERY]
+            notices.append(f"The query was cut to its first {MAX_QUERY:,} characters.")
+        asked = query_terms(query.replace("\0", " "))
+        if not asked:
+            raise InvalidInput(
+                "The query has no word to look for.", hint="Say in a few words what you look for."
+            )
+        place = self._place()
+        if place.indexed_at is None and self._background is not None:
+            self.wait_for_background(FIRST_INDEX_WAIT)
+            place = self._place()
+        notices += self._index_notices(place)
+        ran, lists, notice = self._candidates(place, query, asked, filters, mode)
+        notices += [notice] if notice else []
+        ranked = self._ranked(place, lists)
+        hits, withheld = self._hits(place, ranked, filters, limit, include_stale)
+        return SearchResult(query, self.project, ran, tuple(hits), withheld, tuple(notices))
+
+    def _candidates(
+        self, place: Worktree, query: str, asked: list[str], filters: Filters, mode: Mode
+    ) -> tuple[Mode, list[list[int]], str]:
+        """Return the mode that ran, the ranked id lists and a notice."""
+        resident = self._resident_index(place)
+        lists: list[list[int]] = []
+        ran, notice = mode, ""
+        if mode != "vector":
+            found = resident.lexical(place, asked, filters, CANDIDATES) if resident else None
+            if found is None:
+                found = self._store().lexical(place, asked, filters, CANDIDATES)
+            lists.append([id_ for id_, _ in found])
+        if mode != "lexical":
+            near, notice = self._nearest(place, query, filters, resident)
+            if near is None:
+                ran = "lexical"
+                if not lists:
+                    found = self._store().lexical(place, asked, filters, CANDIDATES)
+                    lists.append([id_ for id_, _ in found])
+            else:
+                lists.append([id_ for id_, _ in near])
+        return ran, lists, notice
+
+    def _nearest(
+        self, place: Worktree, query: str, filters: Filters, resident: Any
+    ) -> tuple[list[tuple[int, float]] | None, str]:
+        embedder, why_not = self._ready_embedder()
+        if embedder is None:
+            return None, why_not
+        space = self._store().space(embedder.fingerprint)
+        if space is None:
+            return None, "No vectors have been made yet: words only."
+        try:
+            vector = embedder.embed_query(query)
+        except EmbedderUnavailable as error:
+            self._embedder_error = f"{error.message} {error.hint}".strip()
+            return None, self._embedder_error
+        found = resident.nearest(space, place, vector, filters, CANDIDATES) if resident else None
+        if found is None:
+            found = self._store().nearest(space, place, vector.tobytes(), filters, CANDIDATES)
+        return found, why_not
+
+    def _resident_index(self, place: Worktree) -> Any:
+        if not self._resident_wanted:
+            return None
+        with self._lock:
+            resident = self._resident
+            if resident is None or not resident.ready:
+                self._build_resident(place)
+            return self._resident
+
+    def _build_resident(self, place: Worktree) -> None:
+        """Build the resident index in a thread: the store answers until it is ready."""
+        if self._building is not None and self._building.is_alive():
+            return
+        if self._resident is None:
+            # imported here because numpy costs 0.2 s that a cold command need not pay
+            from stratum.resident import ResidentIndex
+
+            self._resident = ResidentIndex(self._store(), place.project_id)
+
+        def build() -> None:
+            with contextlib.closing(open_store(self.settings.database)) as store:
+                self._resident.build(store)
+
+        self._building = threading.Thread(target=build, name="stratum-resident", daemon=True)
+        self._building.start()
+
+    def warm_up(self) -> None:
+        """Load the model and build the resident index now, so that no search has to wait.
+
+        Raises:
+            EmbedderUnavailable: The active embedder cannot be loaded.
+        """
+        if self._resident_wanted:
+            self._resident_index(self._place())
+        embedder = self._open_embedder()
+        if embedder is not None:
+            embedder.load()
+        if self._building is not None:
+            self._building.join()
+
+    def _ranked(self, place: Worktree, lists: list[list[int]]) -> list[tuple[Record, float]]:
+        scores = ranking.fuse(lists)
+        records = self._store().records(place, list(scores))
+        waiting = {id_ for id_, record in records.items() if record.awaits_vector}
+        scores = ranking.without_handicap(scores, waiting, len(lists))
+        files = {
+            id_: record.places[0].file_record
+            for id_, record in records.items()
+            if record.kind != "file" and record.places
+        }
+        lifted = ranking.with_file_share(scores, files)
+        order = sorted(records, key=lambda id_: (-lifted[id_], records[id_].uid))
+        return [(records[id_], lifted[id_]) for id_ in order]
+
+    def _hits(
+        self,
+        place: Worktree,
+        ranked: Sequence[tuple[Record, float]],
+        filters: Filters,
+        limit: int,
+        include_stale: bool,
+    ) -> tuple[list[Hit], int]:
+        notes = self._store().notes_by_record(
+            [record.id for record, _ in ranked if record.stratum == "notes"]
+        )
+        hits: list[Hit] = []
+        withheld = 0
+        for record, score in ranked:
+            if len(hits) >= limit:
+                break
+            if record.stratum == "notes":
+                hit = self._note_hit(notes[record.id], score)
+                if hit.freshness in STALE and not include_stale:
+                    withheld += 1
+                    continue
+                hits.append(hit)
+            else:
+                hits.extend(_code_hits(record, score, filters.path))
+        return hits[:limit], withheld
+
+    def _note_hit(self, note: Note, score: float) -> Hit:
+        verdicts = self._verdicts(note)
+        first = verdicts[0] if verdicts else Verdict("unanchored")
+        return Hit(
+            id=note.id,
+            stratum="notes",
+            kind=note.kind,
+            title=note.anchors[0].symbol or "" if note.anchors else "",
+            text=one_line(note.text),
+            path=first.path,
+            start_line=first.start_line,
+            end_line=first.end_line,
+            score=round(score, 6),
+            freshness=worst(verdicts),
+            origin=origin(note),
+            tags=note.tags,
+        )
+
+    def _index_notices(self, place: Worktree) -> list[str]:
+        if self._background_error:
+            return [f"Indexing failed: {self._background_error}"]
+        progress = self._progress
+        if progress is not None:
+            done = _progress_text(progress)
+            return [f"Indexing is under way ({done}): answers come from what is there so far."]
+        if place.indexed_at is None:
+            return ["This repository is not indexed yet: run `stratum index`."]
+        return []
+
+    def _checked_filters(self, filters: Filters) -> Filters:
+        if filters.stratum is not None:
+            check_choice("stratum", filters.stratum, STRATA)
+        path = filters.path
+        if path is not None:
+            path = tree.inside(self.worktree.root, path)
+            path = None if path in ("", ".") else path
+        since = _since(filters.since) if filters.since is not None else None
+        return dataclasses.replace(filters, path=path, since=since)
+
+    # freshness
+
+    def _verdicts(self, note: Note) -> tuple[Verdict, ...]:
+        return tuple(judge(anchor, self._current(anchor)) for anchor in note.anchors)
+
+    def _current(self, anchor: Anchor) -> CurrentFile | None:
+        found = self._content(anchor.path)
+        if found is None:
+            return None
+        text, blob = found
+        if blob == anchor.blob or not anchor.symbol:
+            return CurrentFile(blob, text, Outline("", 0, "", ()))
+        language = outline.language_of(anchor.path, text)
+        return CurrentFile(blob, text, outline.outline(text, language))
+
+    def _content(self, path: str) -> tuple[str, str] | None:
+        """Return text and blob id of a file as it stands on the disk, or None."""
+        full = self.worktree.root / path
+        try:
+            stat = full.stat()
+        except (OSError, ValueError):
+            return None
+        key = (stat.st_mtime_ns, stat.st_size)
+        cached = self._files.get(path)
+        if cached is not None and cached[0] == key:
+            return cached[1], cached[2]
+        found = tree.read_text(
+            self.worktree.root, path, max_bytes=max(stat.st_size, self.settings.max_file_bytes)
+        )
+        if isinstance(found, Skipped):
+            return None
+        text, raw = found
+        if len(self._files) > 256:
+            self._files.clear()
+        self._files[path] = (key, text, git.blob_id(raw))
+        return text, self._files[path][2]
+
+    # get and outline
+
+    def get(self, id_: str) -> Entry:
+        """Return one record in full; an unambiguous beginning of an id (4 characters) is enough.
+
+        Raises:
+            NotFound: Nothing has this id.
+        """
+        place = self._place()
+        uid = self._resolve_id(id_)
+        note = self._store().note(uid)
+        if note is not None:
+            verdicts = self._verdicts(note)
+            first = verdicts[0] if verdicts else Verdict("unanchored")
+            return Entry(
+                id=uid,
+                stratum="notes",
+                kind=note.kind,
+                title=note.anchors[0].symbol or "" if note.anchors else "",
+                text=shown(note.text),
+                path=first.path,
+                start_line=first.start_line,
+                end_line=first.end_line,
+                note=dataclasses.replace(note, text=shown(note.text)),
+                freshness=worst(verdicts),
+                verdicts=verdicts,
+            )
+        record_id, _ = self._store().record_id(uid) or (0, 0)
+        record = self._store().records(place, [record_id])[record_id]
+        if not record.places:
+            raise NotFound(
+                f"{record.title} ({uid}) is no longer in this working tree.",
+                hint="Search again: its definition was changed, moved or removed.",
+            )
+        found = record.places[0]
+        return Entry(
+            id=uid,
+            stratum="code",
+            kind=record.kind,
+            title=record.title,
+            text=shown(record.text),
+            path=found.path,
+            start_line=found.start_line,
+            end_line=found.end_line,
+            source=self._source(found.path, found.start_line, found.end_line),
+        )
+
+    def _source(self, path: str, start: int, end: int) -> str:
+        found = self._content(path)
+        if found is None:
+            return ""
+        lines = redact(found[0]).text.split("\n")[start - 1 : end]
+        cut = len(lines) - _SOURCE_LINES
+        if cut > 0:
+            lines = [*lines[:_SOURCE_LINES], f"... {cut} more lines"]
+        return shown("\n".join(lines))
+
+    def _resolve_id(self, id_: str) -> str:
+        wanted = id_.strip().lower()
+        if not _ID.match(wanted):
+            raise InvalidInput(
+                f"{shown(id_)[:40]!r} is not an id.",
+                hint="Ids are 12 letters a-z and digits 2-7, as search shows them.",
+            )
+        found = self._store().ids_starting(wanted)
+        if len(found) == 1 or wanted in found:
+            return wanted if wanted in found else found[0]
+        if found:
+            raise InvalidInput(
+                f"More than one id begins with {wanted}.",
+                hint="Give more of its characters.",
+                similar=tuple(found),
+            )
+        raise NotFound(f"Nothing has the id {wanted}.", hint="`stratum search` shows ids.")
+
+    def outline(self, path: str) -> OutlineResult:
+        """Return the symbols of a file, or the files of a folder, with the notes about it.
+
+        Read from the file as it stands, so it needs no index.
+
+        Raises:
+            NotFound: There is no such file or folder.
+        """
+        relative = tree.inside(self.worktree.root, path)
+        relative = "" if relative == "." else relative
+        place = self._place()
+        full = self.worktree.root / relative
+        notes, withheld = self._notes_at(place, relative)
+        if full.is_dir():
+            prefix = f"{relative}/" if relative else ""
+            inside = tuple(self._store().paths(place.id, prefix))
+            return OutlineResult(
+                relative, self.project, "", 0, (), inside, notes, withheld,
+                tuple(self._index_notices(place)),
+            )  # fmt: skip
+        found = self._content(relative) if full.is_file() else None
+        if found is None:
+            if full.is_file():
+                raise InvalidInput(f"{relative} is not a text file that can be read.")
+            raise self._no_such_path(place, relative)
+        text = found[0]
+        parsed = outline.outline(text, outline.language_of(relative, text))
+        return OutlineResult(
+            relative, self.project, parsed.language, parsed.lines, _scrubbed(parsed.symbols), (),
+            notes, withheld, () if parsed.complete else ("The file has syntax errors.",),
+        )  # fmt: skip
+
+    def _notes_at(self, place: Worktree, path: str) -> tuple[tuple[Hit, ...], int]:
+        hits = [
+            self._note_hit(note, 0.0) for note in self._store().notes_at(place.project_id, path)
+        ]
+        fresh = tuple(hit for hit in hits if hit.freshness not in STALE)
+        return fresh, len(hits) - len(fresh)
+
+    def _no_such_path(self, place: Worktree, path: str) -> NotFound:
+        known = self._store().paths(place.id)
+        near = difflib.get_close_matches(path, known, n=3, cutoff=0.5)
+        name = path.rsplit("/", 1)[-1]
+        near += [p for p in known if p.rsplit("/", 1)[-1] == name and p not in near]
+        return NotFound(
+            f"There is no file or folder {path!r} in this repository.",
+            hint="Paths are relative to the repository's root.",
+            similar=tuple(near[:5]),
+        )
+
+    # write and forget
+
+    def write(
+        self,
+        text: str,
+        *,
+        kind: str = "fact",
+        anchors: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        scope: Scope = "personal",
+        supersedes: str | None = None,
+        agent: str = "",
+    ) -> Written:
+        """Store a note; secrets in it are masked first. Durable when this returns.
+
+        Args:
+            text: What to remember, at most `MAX_NOTE` characters.
+            kind: One of `NOTE_KINDS`.
+            anchors: Places it speaks of: "path", "path::Symbol" or "path:10-20".
+            tags: Words to filter by.
+            scope: "personal" stays on this machine, "team" is shared once a team is set up.
+            supersedes: The id of a note that this one replaces.
+            agent: The agent that writes; empty means the setting.
+
+        Raises:
+            InvalidInput: The text is empty, too long or no text, or an option makes no sense.
+            NotFound: An anchor's file or symbol, or the superseded note, does not exist.
+        """
+        clean = redact(checked_text(text))
+        check_choice("kind", kind, NOTE_KINDS)
+        check_choice("scope", scope, SCOPES)
+        marks = checked_tags(tags)
+        if len(anchors) > MAX_ANCHORS:
+            raise InvalidInput(f"A note has at most {MAX_ANCHORS} anchors, not {len(anchors)}.")
+        placed = tuple(dict.fromkeys(self._anchor(anchor) for anchor in anchors))
+        older = self._older(supersedes) if supersedes else None
+        commit, branch = git.head(self.worktree.root) if self.worktree.git else (None, None)
+        at = now()
+        note = Note(
+            id=random_id(), text=clean.text, kind=kind, tags=marks, anchors=placed, scope=scope,
+            trust="proposed", author=self._author(), agent=agent or self.settings.agent,
+            commit=commit, branch=branch, created_at=at, updated_at=at,
+            supersedes=older.id if older else None,
+        )  # fmt: skip
+        place = self._place()
+        similar = self._similar(place, note)
+        written = self._put(place, note, clean.kinds, similar)
+        self._embed_soon()
+        return written
+
+    def _put(
+        self, place: Worktree, note: Note, redactions: tuple[str, ...], similar: tuple[str, ...]
+    ) -> Written:
+        store, digest = self._store(), text_hash(note.text)
+        with store.transaction():
+            twin = store.note_with_hash(place.project_id, digest)
+            if twin is not None and note.supersedes != twin.id:
+                merged = dataclasses.replace(
+                    twin,
+                    tags=tuple(sorted({*twin.tags, *note.tags})),
+                    anchors=tuple(dict.fromkeys((*twin.anchors, *note.anchors))),
+                    updated_at=note.updated_at,
+                )
+                if (merged.tags, merged.anchors) != (twin.tags, twin.anchors):
+                    store.replace_note(merged, note_record(merged), digest)
+                    self._journal(place, "merge", merged)
+                return Written(merged, "merged", redactions)
+            store.add_note(place.project_id, note, note_record(note), digest)
+            self._journal(place, "write", note)
+        return Written(note, "superseded" if note.supersedes else "created", redactions, similar)
+
+    def _similar(self, place: Worktree, note: Note) -> tuple[str, ...]:
+        mine = terms(note.text)
+        found = self._store().lexical(
+            place, query_terms(note.text), Filters(stratum="notes"), limit=5
+        )
+        others = self._store().notes_by_record([id_ for id_, _ in found]).values()
+        return tuple(
+            other.id
+            for other in others
+            if similarity(mine, terms(other.text)) >= SIMILAR_NOTES
+            and other.id != note.supersedes
+            and text_hash(other.text) != text_hash(note.text)
+        )
+
+    def _older(self, id_: str) -> Note:
+        note = self._store().note(self._resolve_id(id_))
+        if note is None:
+            raise InvalidInput(f"{id_} is no note: only a note can be superseded.")
+        return note
+
+    def _author(self) -> str:
+        if self.settings.author:
+            return self.settings.author
+        try:
+            return getpass.getuser()
+        except (OSError, KeyError):  # an account without a name, as in some containers
+            return "unknown"
+
+    def _anchor(self, wanted: str) -> Anchor:
+        """Parse and resolve one anchor against the files as they stand."""
+        path, symbol, start, end = split_anchor(wanted)
+        relative = tree.inside(self.worktree.root, path)
+        found = self._content(relative)
+        if found is None:
+            raise self._no_such_path(self._place(), relative)
+        text, blob = found
+        if symbol:
+            return self._symbol_anchor(relative, symbol, text, blob)
+        if start:
+            count = text.count("\n") + (not text.endswith("\n"))
+            if not start <= end <= count:
+                raise InvalidInput(f"{relative} has no lines {start}-{end}: it has {count} lines.")
+            return Anchor(relative, None, start, end, blob, lines_hash(text, start, end))
+        return Anchor(relative, blob=blob)
+
+    def _symbol_anchor(self, path: str, symbol: str, text: str, blob: str) -> Anchor:
+        parsed = outline.outline(text, outline.language_of(path, text))
+        exact = [found for found in parsed.symbols if found.name == symbol]
+        partial = [found for found in parsed.symbols if found.name.endswith("." + symbol)]
+        named = exact or (partial if len({found.name for found in partial}) == 1 else [])
+        if not named:
+            names = list(dict.fromkeys(found.name for found in parsed.symbols))
+            near = [found.name for found in partial] or near_names(symbol, names)
+            elsewhere = self._store().paths_of_symbol(self._place().id, symbol)
+            near += [f"{other}::{name}" for other, name in elsewhere if other != path]
+            raise NotFound(
+                f"{path} defines no symbol {symbol!r}.",
+                hint="Name one that it defines, or leave the symbol out.",
+                similar=tuple(dict.fromkeys(near))[:5],
+            )
+        found = named[0]
+        return Anchor(path, found.name, found.start_line, found.end_line, blob, found.body_hash)
+
+    def forget(self, id_: str, *, undo: bool = False) -> Written:
+        """Bury a note so that no search finds it, or with `undo` bring it back.
+
+        Raises:
+            NotFound: No note has this id.
+        """
+        place = self._place()
+        uid = self._resolve_id(id_)
+        store = self._store()
+        with store.transaction():
+            note = store.note(uid)
+            if note is None:
+                raise InvalidInput(
+                    f"{uid} is part of the code: only notes can be forgotten.",
+                    hint="To keep a file out of the index, list it in .stratumignore.",
+                )
+            at = now()
+            changed = dataclasses.replace(note, deleted_at=None if undo else at, updated_at=at)
+            if (note.deleted_at is None) != (changed.deleted_at is None):
+                store.replace_note(changed, note_record(changed), text_hash(note.text))
+                self._journal(place, "restore" if undo else "forget", changed)
+        if undo:
+            self._embed_soon()
+        return Written(changed, "restored" if undo else "forgotten")
+
+    def _journal(self, place: Worktree, verb: str, note: Note) -> None:
+        detail = {"updated_at": note.updated_at, "kind": note.kind, "scope": note.scope}
+        self._store().add_journal(place.project_id, note.author, note.agent, verb, note.id, detail)
+
+    # pack
+
+    def pack(self, task: str, *, budget: int = 1200) -> Pack:
+        """Return what to open and know for a task, as one text of at most `budget` tokens.
+
+        Raises:
+            InvalidInput: The task is empty or the budget is negative.
+        """
+        _check_range("budget", budget, 0, MAX_BUDGET)
+        result = self.search(task, limit=_PACK_CANDIDATES)
+        packed = packing.pack(task, result.hits, budget, withheld_stale=result.withheld_stale)
+        return dataclasses.replace(packed, notices=result.notices)
+
+    # status, export and import
+
+    def status(self) -> Status:
+        """Return what the memory holds and in what state it is."""
+        store, place = self._store(), self._place()
+        embedder = self._embedder_status(store, place)
+        degraded = [embedder.degraded] if embedder.degraded else []
+        if self._background_error:
+            degraded.append(f"Indexing failed: {self._background_error}")
+        commit, branch = git.head(self.worktree.root) if self.worktree.git else (None, None)
+        return Status(
+            version=__version__,
+            database=str(store.path),
+            database_bytes=store.size(),
+            schema_version=store.schema_version(),
+            project=self.project,
+            root=str(self.worktree.root),
+            branch=branch,
+            commit=commit,
+            counts=store.counts(place),
+            indexed_at=place.indexed_at,
+            indexing=_progress_text(self._progress) if self._progress else "",
+            embedder=embedder,
+            degraded=tuple(degraded),
+        )
+
+    def _embedder_status(self, store: Store, place: Worktree) -> EmbedderStatus:
+        usable, degraded = self._ready_embedder()
+        embedder = self._embedder
+        if embedder is None:
+            if self.settings.embed_model == "none":
+                return EmbedderStatus("none", "", 0, 0, 0)
+            return EmbedderStatus("none", "", 0, 0, 0, degraded)
+        space = store.space(embedder.fingerprint)
+        return EmbedderStatus(
+            name=embedder.name,
+            fingerprint=embedder.fingerprint,
+            dimension=embedder.dimension if usable else 0,
+            vectors=store.count_vectors(space.id, place.project_id) if space else 0,
+            pending=self._count_pending(store, place.project_id),
+            degraded=degraded,
+        )
+
+    def export(self, *, all_projects: bool = False) -> Iterator[str]:
+        """Yield notes as JSON lines, forgotten ones too; `import_` reads them back unchanged."""
+        place, store = self._place(), self._store()
+        names = {id_: (identity, name) for id_, identity, name in store.projects()}
+        yield header_line()
+        for project_id, (identity, name) in names.items():
+            if not all_projects and project_id != place.project_id:
+                continue
+            for note in store.notes(project_id):
+                yield to_line(identity, name, note)
+
+    def import_(self, lines: Iterable[str]) -> Transfer:
+        """Take in notes from `export`; the newer state of a note wins, a bad line is reported.
+
+        All good lines are stored in one transaction.
+        """
+        rejected: list[str] = []
+        accepted: list[tuple[str, str, Note]] = []
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                parsed = from_line(line)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                rejected.append(f"line {number}: {error}")
+                continue
+            if parsed is not None:
+                accepted.append(parsed)
+        counts = {"created": 0, "updated": 0, "unchanged": 0}
+        store = self._store()
+        with store.transaction():
+            for identity, name, note in accepted:
+                counts[self._take_in(store, store.add_project(identity, name), note)] += 1
+        self._embed_soon()
+        return Transfer(notes=len(accepted), rejected=tuple(rejected), **counts)
+
+    def _take_in(self, store: Store, project_id: int, note: Note) -> str:
+        known = store.note(note.id)
+        if known is None:
+            if store.record_id(note.id) is not None:
+                return "unchanged"  # the id of a code record: never a note of ours
+            store.add_note(project_id, note, note_record(note), text_hash(note.text))
+            return "created"
+        if note.updated_at <= known.updated_at:
+            return "unchanged"
+        store.replace_note(note, note_record(note), text_hash(note.text))
+        return "updated"
+
+
+def _code_hits(record: Record, score: float, path: str | None) -> Iterator[Hit]:
+    places = [
+        place
+        for place in record.places
+        if path is None or place.path == path or place.path.startswith(path.rstrip("/") + "/")
+    ]
+    for place in places[:_PLACES_PER_RECORD]:
+        yield Hit(
+            id=record.uid,
+            stratum="code",
+            kind=record.kind,
+            title=record.title,
+            text=one_line(record.text),
+            path=place.path,
+            start_line=place.start_line,
+            end_line=place.end_line,
+            score=round(score, 6),
+        )
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InvalidInput(f"{name} is {value}; it must be from {low} to {high:,}.")
+
+
+def _since(value: str) -> str:
+    age = _AGE.match(value.strip().lower())
+    if age:
+        hours = int(age[1]) * _HOURS[age[2]]
+        when = datetime.now(UTC) - timedelta(hours=hours)
+    else:
+        try:
+            when = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise InvalidInput(
+                f"{value!r} is neither a date nor an age.",
+                hint="Write 2026-01-31, 2026-01-31T09:30 or an age such as 12h, 7d, 2w, 3m, 1y.",
+            ) from None
+        when = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _progress_text(progress: Progress) -> str:
+    if not progress.total:
+        return progress.phase
+    return f"{progress.done:,} of {progress.total:,} {progress.phase}"
+
+
+def _scrubbed(symbols: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(
+        dataclasses.replace(
+            symbol, signature=redact(symbol.signature).text, doc=redact(symbol.doc).text
+        )
+        for symbol in symbols
+    )

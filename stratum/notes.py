@@ -1,0 +1,169 @@
+"""What a note may be, how it is shown, searched and exported; pure.
+
+Owns limits and checks, the syntax of anchors, a note's record and its JSON line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from stratum.errors import InvalidInput
+from stratum.models import EMBED_NOTE, NOTE_KINDS, SCOPES, Anchor, NewRecord, Note, to_plain
+from stratum.redact import redact
+from stratum.terms import terms
+
+MAX_NOTE = 8_000  # characters: a note is a few lines, not a document
+MAX_TAGS, MAX_TAG, MAX_ANCHORS = 16, 64, 16
+MAX_LINE = 200  # characters of a text shown on one line
+EXPORT_VERSION = 1
+
+_ANCHOR_LINES = re.compile(r"^(?P<path>.+?):(?P<start>\d{1,7})(?:-(?P<end>\d{1,7}))?$", re.DOTALL)
+_FULL_ID = re.compile(r"[a-z2-7]{12}")
+# C0 and C1 controls but tab and newline, zero-width and bidirectional marks: they hide text.
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+
+
+def shown(text: str) -> str:
+    """Return recalled text as it may reach a reader: control and zero-width characters dropped."""
+    return _HIDDEN.sub("", text)
+
+
+def one_line(text: str) -> str:
+    """Return recalled text on one line of at most `MAX_LINE` characters."""
+    line = " ".join(shown(text).split())
+    return line if len(line) <= MAX_LINE else line[: MAX_LINE - 1].rstrip() + "…"
+
+
+def origin(note: Note) -> str:
+    """Return who wrote a note, when, and how far it is trusted."""
+    who = f"{note.author} via {note.agent}" if note.agent else note.author
+    return shown(f"{who}, {note.created_at[:10]}, {note.trust}")
+
+
+def checked_text(text: str) -> str:
+    """Return the text of a note as it will be kept, or raise InvalidInput."""
+    if "\0" in text:
+        raise InvalidInput("The note contains a NUL byte.", hint="Write plain text.")
+    text = text.encode("utf-8", "replace").decode().strip()
+    if not text:
+        raise InvalidInput("The note is empty.", hint="Say what a later session should know.")
+    if len(text) > MAX_NOTE:
+        raise InvalidInput(
+            f"The note has {len(text):,} characters; at most {MAX_NOTE:,} are kept.",
+            hint="Split it, or point to a file with an anchor.",
+        )
+    return text
+
+
+def checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return tags in lower case, sorted and redacted, or raise InvalidInput."""
+    clean = sorted({redact(tag.strip().lower()).text for tag in tags if tag.strip()})
+    if len(clean) > MAX_TAGS:
+        raise InvalidInput(f"A note has at most {MAX_TAGS} tags, not {len(clean)}.")
+    for tag in clean:
+        if len(tag) > MAX_TAG or _HIDDEN.search(tag) or "\n" in tag:
+            raise InvalidInput(f"A tag is at most {MAX_TAG} plain characters: {tag[:40]!r}.")
+    return tuple(clean)
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise InvalidInput unless `value` is one of `choices`."""
+    if value not in choices:
+        raise InvalidInput(
+            f"{name} cannot be {value!r}.",
+            hint=f"Choose one of {', '.join(choices)}.",
+            similar=tuple(difflib.get_close_matches(value, choices, n=2)),
+        )
+
+
+def split_anchor(wanted: str) -> tuple[str, str, int, int]:
+    """Return path, symbol, first and last line of "path", "path::Symbol" or "path:10-20"."""
+    path, separator, symbol = wanted.partition("::")
+    if separator:
+        if not path or not symbol:
+            raise InvalidInput(
+                f"{wanted!r} is not a place.", hint="Write path, path::Symbol or path:10-20."
+            )
+        return path, symbol, 0, 0
+    lines = _ANCHOR_LINES.match(wanted)
+    if lines:
+        start = int(lines["start"])
+        return lines["path"], "", start, int(lines["end"] or start)
+    return wanted, "", 0, 0
+
+
+def near_names(wanted: str, names: Sequence[str]) -> list[str]:
+    """Return the symbols that someone who wrote `wanted` may have meant, best first."""
+    last = {name: name.rsplit(".", 1)[-1] for name in names}
+    near = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    tail = wanted.rsplit(".", 1)[-1]
+    close = difflib.get_close_matches(tail, list(last.values()), n=3, cutoff=0.6)
+    return list(dict.fromkeys(near + [name for name in names if last[name] in close]))
+
+
+def note_record(note: Note) -> NewRecord:
+    """Return the record by which searches find a note."""
+    places = " ".join(f"{a.path} {a.symbol or ''}" for a in note.anchors)
+    return NewRecord(
+        uid=note.id,
+        stratum="notes",
+        kind=note.kind,
+        title=", ".join(a.symbol or a.path for a in note.anchors),
+        text=note.text,
+        name_terms=" ".join(terms(places)),
+        text_terms=" ".join(terms(f"{note.text} {' '.join(note.tags)}")),
+        body_terms="",
+        embed=EMBED_NOTE,
+    )
+
+
+def text_hash(text: str) -> str:
+    """Return the hash by which a note with the same words is recognised."""
+    folded = " ".join(text.lower().split())
+    return hashlib.blake2b(folded.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def from_line(line: str) -> tuple[str, str, Note] | None:
+    """Return (project identity, name, note) of one exported line, None for the header."""
+    plain = json.loads(line)
+    if not isinstance(plain, dict):
+        raise TypeError("not an object")
+    if "stratum_export" in plain:
+        if plain["stratum_export"] != EXPORT_VERSION:
+            raise ValueError(f"export version {plain['stratum_export']} is not known here")
+        return None
+    identity, name = plain.pop("project"), plain.pop("project_name")
+    fields = {f.name for f in dataclasses.fields(Note)}
+    missing = {"id", "text", "created_at", "updated_at"} - plain.keys()
+    unknown = plain.keys() - fields
+    if missing or unknown:
+        raise ValueError(f"fields missing: {sorted(missing)}, not known: {sorted(unknown)}")
+    plain["text"] = redact(checked_text(plain["text"])).text
+    plain["tags"] = checked_tags(plain["tags"])
+    plain["anchors"] = tuple(Anchor(**anchor) for anchor in plain["anchors"])
+    check_choice("kind", plain["kind"], NOTE_KINDS)
+    check_choice("scope", plain["scope"], SCOPES)
+    if not re.fullmatch(r"[a-z2-7]{12}", plain["id"]):
+        raise ValueError(f"{plain['id']!r} is not an id")
+    return str(identity), str(name), Note(**plain)
+
+
+def header_line() -> str:
+    """Return the first line of an export."""
+    return _json({"stratum_export": EXPORT_VERSION})
+
+
+def to_line(identity: str, name: str, note: Note) -> str:
+    """Return a note of a project as one line of an export; redacted once more on its way out."""
+    clean = dataclasses.replace(note, text=redact(note.text).text)
+    return _json({"project": identity, "project_name": name, **to_plain(clean)})
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

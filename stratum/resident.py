@@ -1,0 +1,381 @@
+"""Indexes kept in memory by long-lived processes: BM25 postings and sign-bit vectors over one
+project, derived from the store and caught up with it before every search.
+
+They answer what `Store.lexical` and `Store.nearest` answer, from 30 to 100 times faster at 50,000
+records; the store stays the truth, and whenever this index cannot answer it returns None and the
+store is asked. Not used by cold commands: building costs more than one query saves.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stratum.models import Filters
+from stratum.store import FIELD_WEIGHTS, Space, Store, Worktree
+
+# FTS5's own constants, so that both paths rank alike.
+BM25_K1, BM25_B = 1.2, 0.75
+_LEAST_IDF = 1e-6
+# Records that came after the build live in a small segment of their own until there are so many.
+_TAIL_RECORDS = 2_000
+_TAIL_SHARE = 0.1
+# Filters are applied to this many candidates beyond those asked for, then the store is asked.
+_FILTER_MARGIN = 400
+# Below this many vectors one matrix product is as fast as the scan of sign bits.
+_BITS_FROM = 8_192
+# Rows that the sign bits hand to exact scoring; recall@10 falls when n grows and these do not.
+_RESCORED, _RESCORED_SHARE = 2_000, 1 / 250
+_BIT_BLOCK = 8_192  # one block of codes stays in the second-level cache
+_VECTOR_PAUSE = 1.0  # seconds between looks for new vectors while others are writing
+
+_WEIGHTS = np.array(FIELD_WEIGHTS, np.float32)
+Ranked = list[tuple[int, float]]
+
+
+class ResidentIndex:
+    """The resident indexes of one project. Built by `build`, then kept up by every search."""
+
+    def __init__(self, store: Store, project_id: int) -> None:
+        self._store = store
+        self._project_id = project_id
+        self._lock = threading.Lock()
+        self._ready = False
+        self._seen_change: tuple[int, int] | None = None
+        self._vocabulary = _Vocabulary(store)
+        self._base = _Postings(self._vocabulary, [], 0.0)
+        self._tail = self._base
+        self._tail_rows: dict[int, tuple[int, str, str, str]] = {}
+        self._last_id = 0
+        self._note_clock = 0
+        self._visible: tuple[tuple[int, int, int], NDArray[np.int64]] | None = None
+        self._vectors: _Vectors | None = None
+        self._vectors_looked = 0.0
+        self._vectors_change: tuple[int, int] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the index can answer."""
+        return self._ready
+
+    def build(self, store: Store | None = None) -> None:
+        """Read the project's records; `store` is the connection to read by, the own one if None."""
+        source = store or self._store
+        clock = source.note_clock(self._project_id)
+        rows = source.fts_rows(self._project_id, 0)
+        base = _Postings(self._vocabulary, rows, 0.0)
+        with self._lock:
+            self._base = base
+            self._tail = _Postings(self._vocabulary, [], base.mean_length)
+            self._tail_rows = {}
+            self._last_id = rows[-1][0] if rows else 0
+            self._note_clock = clock
+            self._visible = None
+            self._ready = True
+
+    def lexical(
+        self, place: Worktree, terms: Sequence[str], filters: Filters, limit: int
+    ) -> Ranked | None:
+        """Return (record id, BM25 score), best first; None when the store must be asked."""
+        with self._lock:
+            if not self._ready:
+                return None
+            self._catch_up()
+            if not self._ready:
+                return None
+            wanted = limit + (_FILTER_MARGIN if filters else 0)
+            found = self._score(terms, self._visible_ids(place), wanted)
+        return self._filtered(found, place, filters, limit, wanted)
+
+    def nearest(
+        self,
+        space: Space,
+        place: Worktree,
+        vector: NDArray[np.float32],
+        filters: Filters,
+        limit: int,
+    ) -> Ranked | None:
+        """Return (record id, cosine similarity), best first; None when the store must be asked."""
+        with self._lock:
+            if not self._ready:
+                return None
+            vectors = self._current_vectors(space)
+            wanted = limit + (_FILTER_MARGIN if filters else 0)
+            found = vectors.search(vector, wanted, self._visible_ids(place))
+        return self._filtered(found, place, filters, limit, wanted)
+
+    def _filtered(
+        self, found: Ranked, place: Worktree, filters: Filters, limit: int, wanted: int
+    ) -> Ranked | None:
+        if not filters:
+            return found[:limit]
+        kept = set(self._store.visible(place, filters, among=[id_ for id_, _ in found]))
+        passed = [(id_, score) for id_, score in found if id_ in kept]
+        if len(passed) < limit and len(found) == wanted:
+            return None  # more may lie beyond the margin: only the store can tell
+        return passed[:limit]
+
+    def _catch_up(self) -> None:
+        change = self._store.change_counter()
+        if change == self._seen_change:
+            return
+        clock = self._store.note_clock(self._project_id)
+        rows = self._store.fts_rows(self._project_id, self._last_id)
+        if clock != self._note_clock:
+            rows = rows + self._store.fts_rows_of_notes(self._project_id, self._note_clock)
+        if rows:
+            self._tail_rows.update({row[0]: row for row in rows})
+            self._last_id = max(self._last_id, max(row[0] for row in rows))
+            if len(self._tail_rows) > max(_TAIL_RECORDS, _TAIL_SHARE * self._base.count):
+                self._ready = False  # the owner builds again; the store answers meanwhile
+                return
+            self._tail = _Postings(
+                self._vocabulary, list(self._tail_rows.values()), self._base.mean_length
+            )
+            self._base.bury(self._tail_rows)
+        self._note_clock = clock
+        self._visible = None
+        self._seen_change = change
+
+    def _visible_ids(self, place: Worktree) -> NDArray[np.int64]:
+        key = (place.id, place.generation, self._note_clock)
+        if self._visible is None or self._visible[0] != key:
+            ids = np.fromiter(self._store.visible_ids(place), np.int64)
+            self._visible = (key, np.unique(ids))
+        return self._visible[1]
+
+    def _score(self, terms: Sequence[str], visible: NDArray[np.int64], limit: int) -> Ranked:
+        segments = (self._base, self._tail)
+        count = sum(segment.count for segment in segments)
+        for segment in segments:
+            segment.begin()
+        for term in terms:
+            for stem in self._vocabulary.stems(term):
+                hits = sum(segment.hits(stem) for segment in segments)
+                if hits:
+                    idf = max(_LEAST_IDF, float(np.log((count - hits + 0.5) / (hits + 0.5))))
+                    for segment in segments:
+                        segment.add(stem, idf)
+        found = [pair for segment in segments for pair in segment.best(visible, limit)]
+        found.sort(key=lambda pair: (-pair[1], pair[0]))
+        return found[:limit]
+
+    def _current_vectors(self, space: Space) -> _Vectors:
+        vectors = self._vectors
+        if vectors is None or vectors.space.id != space.id:
+            vectors = self._vectors = _Vectors(self._store, space, self._project_id)
+            self._vectors_looked = time.monotonic()
+            self._vectors_change = self._store.change_counter()
+            return vectors
+        change = self._store.change_counter()
+        waited = time.monotonic() - self._vectors_looked
+        if change != self._vectors_change and waited > _VECTOR_PAUSE:
+            vectors.catch_up(self._store)
+            self._vectors_looked = time.monotonic()
+            self._vectors_change = change
+        return vectors
+
+
+class _Vocabulary:
+    """Terms to the numbers of their stems, by FTS5's own tokenizer."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._stem_ids: dict[str, int] = {}
+        self._term_stems: dict[str, tuple[int, ...]] = {}
+
+    def stems(self, term: str) -> tuple[int, ...]:
+        found = self._term_stems.get(term)
+        if found is None:
+            ids = self._stem_ids
+            found = tuple(ids.setdefault(stem, len(ids)) for stem in self._store.stems(term))
+            self._term_stems[term] = found
+        return found
+
+    def of_text(self, text: str) -> list[int]:
+        known = self._term_stems
+        found: list[int] = []
+        for term in text.split():
+            found.extend(known.get(term) or self.stems(term))
+        return found
+
+    def __len__(self) -> int:
+        return len(self._stem_ids)
+
+
+class _Postings:
+    """BM25 over a fixed set of records: for each stem its records and their weights, in arrays."""
+
+    def __init__(
+        self, vocabulary: _Vocabulary, rows: Sequence[tuple[int, str, str, str]], mean_length: float
+    ) -> None:
+        self.count = len(rows)
+        self._ids = np.fromiter((row[0] for row in rows), np.int64, count=len(rows))
+        stems: list[NDArray[np.int64]] = []
+        weights: list[NDArray[np.float32]] = []
+        sizes = np.zeros(len(rows), np.int64)
+        for position, row in enumerate(rows):
+            fields = [vocabulary.of_text(field) for field in row[1:]]
+            stems.append(np.array([stem for field in fields for stem in field], np.int64))
+            weights.append(np.repeat(_WEIGHTS, [len(field) for field in fields]))
+            sizes[position] = len(stems[-1])
+        lengths = sizes + 1  # the project's own column holds one term
+        self.mean_length = mean_length or (float(lengths.mean()) if len(rows) else 1.0)
+        self._alive = np.ones(len(rows), bool)
+        self._total = np.zeros(len(rows), np.float32)
+        self._group(
+            np.concatenate(stems) if stems else np.zeros(0, np.int64),
+            np.repeat(np.arange(len(rows)), sizes),
+            np.concatenate(weights) if weights else np.zeros(0, np.float32),
+            lengths,
+            len(vocabulary),
+        )
+
+    def _group(
+        self,
+        stems: NDArray[np.int64],
+        docs: NDArray[np.int64],
+        weights: NDArray[np.float32],
+        lengths: NDArray[np.int64],
+        vocabulary: int,
+    ) -> None:
+        keys, place = np.unique(stems << 32 | docs, return_inverse=True)
+        frequency = np.bincount(place, weights, minlength=len(keys))
+        self._doc = (keys & 0xFFFFFFFF).astype(np.int64)
+        self._start = np.searchsorted(keys >> 32, np.arange(vocabulary + 1))
+        relative = lengths[self._doc] / self.mean_length
+        self._weight = (
+            frequency * (BM25_K1 + 1) / (frequency + BM25_K1 * (1 - BM25_B + BM25_B * relative))
+        ).astype(np.float32)
+
+    def bury(self, ids: Iterable[int]) -> None:
+        """Leave out records that a later segment holds in a newer state."""
+        self._alive &= ~np.isin(self._ids, np.fromiter(ids, np.int64))
+
+    def hits(self, stem: int) -> int:
+        if stem + 1 >= len(self._start):
+            return 0
+        return int(self._start[stem + 1] - self._start[stem])
+
+    def begin(self) -> None:
+        self._total.fill(0)
+
+    def add(self, stem: int, idf: float) -> None:
+        if stem + 1 < len(self._start):
+            part = slice(self._start[stem], self._start[stem + 1])
+            # a record occurs once per stem, so plain indexing adds every weight
+            self._total[self._doc[part]] += self._weight[part] * np.float32(idf)
+
+    def best(self, visible: NDArray[np.int64], limit: int) -> Ranked:
+        found = np.flatnonzero((self._total > 0) & self._alive)
+        found = found[_within(self._ids[found], visible)]
+        if len(found) > limit:
+            cut = np.argpartition(-self._total[found], limit - 1)[:limit]
+            least = self._total[found[cut]].min()
+            found = found[self._total[found] >= least]
+        order = np.lexsort((self._ids[found], -self._total[found]))[:limit]
+        return [(int(self._ids[i]), float(self._total[i])) for i in found[order]]
+
+
+class _Vectors:
+    """Unit vectors of one space and project; scanned by centred sign bits, scored exactly.
+
+    The bits of a vector say on which side of the mean each coordinate lies; the Hamming distance of
+    two codes orders rows well enough to leave a few thousand for exact scoring.
+    """
+
+    def __init__(self, store: Store, space: Space, project_id: int) -> None:
+        self.space = space
+        self._project_id = project_id
+        self._ids, self._rows = _read_vectors(store, space, project_id)
+        self._mean = (
+            self._rows.mean(axis=0) if len(self._rows) else np.zeros(space.dimension, np.float32)
+        )
+        self._bits = self._codes(self._rows)
+
+    def catch_up(self, store: Store) -> None:
+        """Take in vectors that were stored since, and drop those that were replaced."""
+        present = np.array(store.embedded_ids(self.space, self._project_id), np.int64)
+        new = np.setdiff1d(present, self._ids)
+        kept = np.isin(self._ids, present)
+        if not len(new) and kept.all():
+            return
+        added = store.vector_rows(self.space, [int(id_) for id_ in new])
+        rows = np.array([np.frombuffer(blob, np.float32) for _, blob in added], np.float32)
+        rows = rows.reshape(-1, self.space.dimension)
+        self._ids = np.concatenate([self._ids[kept], np.array([id_ for id_, _ in added], np.int64)])
+        self._rows = np.concatenate([self._rows[kept], rows])
+        self._bits = self._codes(self._rows)
+
+    def search(self, query: NDArray[np.float32], limit: int, visible: NDArray[np.int64]) -> Ranked:
+        seen = _within(self._ids, visible)
+        near = self._near(query, seen) if len(seen) >= _BITS_FROM else np.flatnonzero(seen)
+        if not len(near):
+            return []
+        scores = self._rows[near] @ query
+        order = np.lexsort((self._ids[near], -scores))[:limit]
+        return [(int(self._ids[near[i]]), float(scores[i])) for i in order]
+
+    def _codes(self, rows: NDArray[np.float32]) -> NDArray[np.uint64]:
+        """Return the codes in blocks (block, word, row), so that one pass stays in the cache."""
+        blocks = -(-len(rows) // _BIT_BLOCK)
+        padded = -(-rows.shape[1] // 64) * 64
+        codes = np.zeros((blocks, padded // 64, _BIT_BLOCK), np.uint64)
+        for i in range(blocks):
+            part = rows[i * _BIT_BLOCK : (i + 1) * _BIT_BLOCK] > self._mean
+            codes[i, :, : len(part)] = self._packed(part, padded).T
+        return codes
+
+    @staticmethod
+    def _packed(signs: NDArray[np.bool_], padded: int) -> NDArray[np.uint64]:
+        packed = np.packbits(signs, axis=-1)
+        out = np.zeros((len(signs), padded // 8), np.uint8)
+        out[:, : packed.shape[1]] = packed
+        return out.view(np.uint64)
+
+    def _near(self, query: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        padded = self._bits.shape[1] * 64
+        code = self._packed((query > self._mean)[None, :], padded).T
+        # distances reach the dimension: one byte would wrap around silently
+        far = np.concatenate(
+            [np.bitwise_count(block ^ code).sum(axis=0, dtype=np.uint16) for block in self._bits]
+        )[: len(self._rows)]
+        far = np.where(seen, far, np.uint16(padded + 1))  # before the cut: none may starve the rest
+        wanted = max(_RESCORED, int(len(far) * _RESCORED_SHARE))
+        cut = int(np.searchsorted(np.cumsum(np.bincount(far)), wanted))
+        return np.flatnonzero(far <= min(cut, padded))
+
+
+def _within(ids: NDArray[np.int64], visible: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell for each id whether it is in the sorted array `visible`."""
+    if not len(visible):
+        return np.zeros(len(ids), bool)
+    position = np.searchsorted(visible, ids)
+    position[position == len(visible)] = 0
+    return np.asarray(visible[position] == ids)
+
+
+def _read_vectors(
+    store: Store, space: Space, project_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    ids: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    parts: list[NDArray[np.float32]] = [np.zeros((0, space.dimension), np.float32)]
+    for size, valid, rowids, vectors in store.vector_chunks(space, project_id):
+        bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
+        used = bits[:size].astype(bool)  # free slots say row id 0
+        ids.append(np.frombuffer(rowids, np.int64)[:size][used])
+        parts.append(np.frombuffer(vectors, np.float32).reshape(-1, space.dimension)[:size][used])
+    found, rows = np.concatenate(ids), np.concatenate(parts)
+    if len(found) == store.count_vectors(space.id, project_id):
+        return found, rows
+    # sqlite-vec's own tables are not what this version expects: take the slow way
+    listed = store.vector_rows(space, store.embedded_ids(space, project_id))
+    rows = np.array([np.frombuffer(blob, np.float32) for _, blob in listed], np.float32)
+    return (
+        np.array([id_ for id_, _ in listed], np.int64),
+        rows.reshape(-1, space.dimension),
+    )

@@ -1,0 +1,594 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+import stratum
+from stratum import InvalidInput, Memory, NotFound, NotInProject, Settings, load
+from stratum.models import Filters
+from stratum.notes import MAX_NOTE
+from stratum.tokens import count_tokens
+from tests.conftest import git
+
+NOTES = Filters(stratum="notes")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+# search
+
+
+def test_a_search_finds_code_and_notes_together(memory: Memory) -> None:
+    memory.write("Totals are gross unless asked otherwise.", anchors=["shop/cart.py::Cart"])
+    hits = memory.search("gross total price").hits
+    assert {hit.stratum for hit in hits} == {"code", "notes"}
+
+
+def test_meaning_finds_what_words_do_not(settings: Settings, repository: Path) -> None:
+    bundled = load({"STRATUM_HOME": str(settings.database.parent)})
+    with Memory(bundled, repository) as memory:
+        memory.index()
+        query = "remove outdated logins"
+        assert memory.search(query, mode="lexical").hits == ()
+        assert memory.search(query).hits[0].path == "shop/session.py"
+
+
+@pytest.mark.parametrize("query", ["", "   ", "?!", "\0", "\n\t"])
+def test_a_query_without_a_word_is_refused(memory: Memory, query: str) -> None:
+    with pytest.raises(InvalidInput, match="no word to look for"):
+        memory.search(query)
+
+
+def test_a_huge_query_is_cut_and_says_so(memory: Memory) -> None:
+    result = memory.search("cart " * 100_000)
+    assert result.hits
+    assert "cut to its first 32,000 characters" in result.notices[0]
+
+
+def test_nul_bytes_in_a_query_are_blanks(memory: Memory) -> None:
+    assert memory.search("old\0carts").hits[0].title == "expire_old_carts"
+
+
+@hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(query=st.text(max_size=80))
+def test_no_text_breaks_a_search(memory: Memory, query: str) -> None:
+    try:
+        memory.search(query)
+    except InvalidInput as error:
+        assert error.hint  # noqa: PT017 - both outcomes are right, a traceback is not
+
+
+@pytest.mark.parametrize("text", ["QuerySetMixin", "get_queryset", "größe", "名前", "a.b.c"])
+def test_a_note_is_found_by_each_of_its_words(memory: Memory, text: str) -> None:
+    written = memory.write(f"Remember {text} here")
+    assert written.note.id in [hit.id for hit in memory.search(text, mode="lexical").hits]
+
+
+def test_an_unindexed_repository_says_what_to_do(settings: Settings, repository: Path) -> None:
+    with Memory(settings, repository) as memory:
+        result = memory.search("cart")
+    assert result.hits == ()
+    assert any("stratum index" in notice for notice in result.notices)
+
+
+def test_vectors_that_are_missing_are_said_and_words_answer(
+    settings: Settings, repository: Path
+) -> None:
+    with Memory(settings, repository) as memory:
+        memory.index(vectors=False)
+        result = memory.search("expire old carts")
+    assert result.mode == "lexical"
+    assert result.hits
+    assert any("words only" in notice for notice in result.notices)
+
+
+def test_filters_are_checked(memory: Memory) -> None:
+    with pytest.raises(InvalidInput, match="outside"):
+        memory.search("cart", filters=Filters(path="../elsewhere"))
+    with pytest.raises(InvalidInput, match="neither a date nor an age"):
+        memory.search("cart", filters=Filters(since="yesterday"))
+    with pytest.raises(InvalidInput, match="stratum cannot be"):
+        memory.search("cart", filters=Filters(stratum="bedrock"))
+    with pytest.raises(InvalidInput, match="limit is 0"):
+        memory.search("cart", limit=0)
+
+
+def test_filters_by_path_tag_and_age(memory: Memory) -> None:
+    memory.write("Carts are slow.", tags=["Speed"], anchors=["shop/cart.py"])
+    for filters in (
+        Filters(tag="speed"),
+        Filters(stratum="notes"),
+        Filters(kind="fact"),
+        Filters(path="shop", stratum="notes"),
+        Filters(since="1h", stratum="notes"),
+    ):
+        hits = memory.search("carts", filters=filters).hits
+        assert [hit.text for hit in hits] == ["Carts are slow."]
+    assert {hit.path for hit in memory.search("cart", filters=Filters(path="web")).hits} == {
+        "web/render.js"
+    }
+
+
+# write
+
+
+def test_a_note_carries_its_anchor_with_lines_hashes_commit_and_branch(
+    memory: Memory, repository: Path
+) -> None:
+    note = memory.write(
+        "Gross by default.", kind="decision", anchors=["shop/cart.py::Cart.total_price"]
+    ).note
+    anchor = note.anchors[0]
+    assert (anchor.path, anchor.symbol) == ("shop/cart.py", "Cart.total_price")
+    assert (anchor.start_line, anchor.end_line) == (13, 16)
+    assert anchor.blob == git(repository, "hash-object", "shop/cart.py")
+    assert len(anchor.body_hash or "") == 16
+    assert (note.commit, note.branch) == (git(repository, "rev-parse", "HEAD"), "main")
+    assert (note.author, note.trust, note.scope) == ("Ada", "proposed", "personal")
+
+
+def test_a_symbol_may_be_named_by_its_last_part(memory: Memory) -> None:
+    note = memory.write("x", anchors=["shop/cart.py::total_price"]).note
+    assert note.anchors[0].symbol == "Cart.total_price"
+
+
+def test_an_unknown_symbol_names_the_similar_ones_and_stores_nothing(memory: Memory) -> None:
+    with pytest.raises(NotFound, match="defines no symbol 'total_prise'") as caught:
+        memory.write("x", anchors=["shop/cart.py::total_prise"])
+    assert "Cart.total_price" in caught.value.similar
+    assert memory.status().counts["notes"] == 0
+
+
+def test_a_symbol_that_stands_elsewhere_is_pointed_to(memory: Memory) -> None:
+    with pytest.raises(NotFound) as caught:
+        memory.write("x", anchors=["shop/cart.py::delete_expired"])
+    assert "shop/session.py::SessionStore.delete_expired" in caught.value.similar
+
+
+def test_an_unknown_path_names_the_similar_ones(memory: Memory) -> None:
+    with pytest.raises(NotFound, match="no file or folder 'shop/carts.py'") as caught:
+        memory.write("x", anchors=["shop/carts.py"])
+    assert caught.value.similar[0] == "shop/cart.py"
+
+
+@pytest.mark.parametrize(
+    "anchor", ["/etc/passwd", "../outside.py", "shop/../../x", "a\0b", "", "::Cart"]
+)
+def test_an_anchor_outside_the_repository_is_refused(memory: Memory, anchor: str) -> None:
+    with pytest.raises((InvalidInput, NotFound)):
+        memory.write("x", anchors=[anchor])
+    assert memory.status().counts["notes"] == 0
+
+
+def test_lines_beyond_the_end_are_refused(memory: Memory) -> None:
+    with pytest.raises(InvalidInput, match="has no lines 5-900"):
+        memory.write("x", anchors=["shop/cart.py:5-900"])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty"),
+        (" \n ", "is empty"),
+        ("a\0b", "NUL byte"),
+        ("x" * (MAX_NOTE + 1), "8,001 characters"),
+    ],
+)
+def test_a_text_that_is_no_note_is_refused(memory: Memory, text: str, sentence: str) -> None:
+    with pytest.raises(InvalidInput, match=sentence):
+        memory.write(text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "rumour"},
+        {"scope": "world"},
+        {"tags": ["x" * 65]},
+        {"tags": list("abcdefghijklmnopq")},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(memory: Memory, options: dict) -> None:
+    with pytest.raises(InvalidInput):
+        memory.write("x", **options)
+
+
+def test_the_same_words_are_merged_and_lose_nothing(memory: Memory) -> None:
+    first = memory.write("Carts   expire after a day.", tags=["a"], anchors=["shop/cart.py"])
+    second = memory.write("carts expire after a day.", tags=["b"], anchors=["README.md"])
+    assert (first.action, second.action) == ("created", "merged")
+    assert second.note.id == first.note.id
+    stored = memory.get(first.note.id).note
+    assert stored is not None
+    assert stored.tags == ("a", "b")
+    assert [anchor.path for anchor in stored.anchors] == ["shop/cart.py", "README.md"]
+    assert [hit.id for hit in memory.search("README", filters=Filters(tag="b")).hits] == [
+        first.note.id
+    ]
+
+
+def test_near_duplicates_are_named(memory: Memory) -> None:
+    first = memory.write("Carts expire after one day without a touch.").note
+    second = memory.write("Carts expire after one day without any touch.")
+    assert second.action == "created"
+    assert second.similar == (first.id,)
+
+
+def test_a_note_that_was_superseded_is_not_found_any_more(memory: Memory) -> None:
+    first = memory.write("Carts expire after one day.").note
+    second = memory.write("Carts expire after two days.", supersedes=first.id[:6])
+    assert second.action == "superseded"
+    ids = [hit.id for hit in memory.search("carts expire", filters=Filters(stratum="notes")).hits]
+    assert ids == [second.note.id]
+
+
+def test_secrets_are_masked_before_anything_is_stored(memory: Memory) -> None:
+    secret = "ghp_" + "Z9y8" * 9
+    written = memory.write(f"The deploy token is {secret}.", tags=[secret])
+    assert written.redactions
+    memory.index()
+    memory.search(secret)
+    memory.close()
+    folder = memory.settings.database.parent
+    for path in folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert secret.encode() not in data
+            assert secret.lower().encode() not in data
+
+
+# forget, get
+
+
+def test_a_forgotten_note_is_found_nowhere_and_can_be_brought_back(memory: Memory) -> None:
+    note = memory.write("Beware of the till.", anchors=["shop/cart.py"]).note
+    assert memory.forget(note.id).action == "forgotten"
+    assert memory.search("till", mode="lexical", filters=NOTES).hits == ()
+    assert memory.outline("shop/cart.py").notes == ()
+    assert memory.status().counts["forgotten"] == 1
+    assert memory.forget(note.id, undo=True).action == "restored"
+    assert memory.search("till", mode="lexical").hits[0].id == note.id
+
+
+def test_forgetting_twice_is_the_same_as_once(memory: Memory) -> None:
+    note = memory.write("Beware.").note
+    once = memory.forget(note.id).note
+    assert memory.forget(note.id).note.deleted_at is not None
+    stored = memory.get(note.id).note
+    assert stored is not None
+    assert stored.deleted_at == once.deleted_at
+
+
+def test_code_cannot_be_forgotten(memory: Memory) -> None:
+    hit = memory.search("cart", filters=Filters(stratum="code")).hits[0]
+    with pytest.raises(InvalidInput, match="only notes can be forgotten"):
+        memory.forget(hit.id)
+
+
+def test_get_shows_the_source_of_code_as_it_stands(memory: Memory) -> None:
+    hit = memory.search("expire_old_carts", mode="lexical").hits[0]
+    entry = memory.get(hit.id)
+    assert entry.source.startswith("def expire_old_carts(carts, now):")
+    assert entry.source.count("\n") == 2
+
+
+def test_the_beginning_of_an_id_is_enough(memory: Memory) -> None:
+    note = memory.write("x").note
+    assert memory.get(note.id[:8]).id == note.id
+
+
+def test_an_unknown_id_is_not_found(memory: Memory) -> None:
+    with pytest.raises(NotFound, match="Nothing has the id"):
+        memory.get("zzzzzzzzzzzz")
+    with pytest.raises(InvalidInput, match="is not an id"):
+        memory.get("../../etc")
+
+
+def test_control_and_zero_width_characters_are_dropped_on_the_way_out(memory: Memory) -> None:
+    note = memory.write("plain\u200b text\u202e here\x1b[31m").note
+    hit = memory.search("plain", filters=Filters(stratum="notes")).hits[0]
+    assert hit.text == "plain text here[31m"
+    assert memory.get(note.id).text == "plain text here[31m"
+
+
+# outline
+
+
+def test_an_outline_reads_the_file_as_it_stands(memory: Memory, repository: Path) -> None:
+    edit(repository / "shop" / "session.py", "def load", "def fetch")
+    names = [symbol.name for symbol in memory.outline("shop/session.py").symbols]
+    assert "SessionStore.fetch" in names
+
+
+def test_the_outline_of_a_folder_lists_its_files_and_notes(memory: Memory) -> None:
+    memory.write("All about carts.", anchors=["shop/cart.py"])
+    result = memory.outline("shop")
+    assert result.files == ("shop/cart.py", "shop/session.py")
+    assert [hit.text for hit in result.notes] == ["All about carts."]
+    assert memory.outline(".").files[0] == "README.md"
+
+
+def test_an_unknown_path_is_not_found(memory: Memory) -> None:
+    with pytest.raises(NotFound, match="no file or folder"):
+        memory.outline("nowhere.py")
+
+
+# freshness at read time
+
+
+def test_a_note_stays_fresh_while_its_symbol_is_only_moved_or_reformatted(
+    memory: Memory, repository: Path
+) -> None:
+    note = memory.write("Gross by default.", anchors=["shop/cart.py::Cart.total_price"]).note
+    path = repository / "shop" / "cart.py"
+    edit(path, "TAX_RATE = 0.19\n", "TAX_RATE = 0.19\n\n# a remark\n\n")
+    edit(path, "net = sum(price * quantity", "net = sum(  price*quantity")
+    hit = memory.search("gross default", filters=NOTES).hits[0]
+    assert (hit.id, hit.freshness) == (note.id, "moved")
+    assert (hit.start_line, hit.end_line) == (16, 19)
+
+
+def test_a_note_whose_symbol_was_edited_is_withheld_and_counted(
+    memory: Memory, repository: Path
+) -> None:
+    note = memory.write("Gross by default.", anchors=["shop/cart.py::Cart.total_price"]).note
+    edit(repository / "shop" / "cart.py", "(1 + TAX_RATE)", "(1 - TAX_RATE)")
+    result = memory.search("gross default")
+    assert note.id not in [hit.id for hit in result.hits]
+    assert result.withheld_stale == 1
+    shown = memory.search("gross default", include_stale=True).hits
+    assert [hit.freshness for hit in shown if hit.id == note.id] == ["changed"]
+    packed = memory.pack("gross default", budget=800)
+    assert note.id not in packed.text
+    assert packed.receipt.withheld_stale == 1
+    assert memory.outline("shop/cart.py").withheld_stale == 1
+
+
+def test_a_note_whose_file_is_gone_is_withheld(memory: Memory, repository: Path) -> None:
+    memory.write("Gross by default.", anchors=["shop/cart.py"])
+    (repository / "shop" / "cart.py").unlink()
+    assert memory.search("gross default").withheld_stale == 1
+
+
+def test_reading_never_refreshes_a_stale_note(memory: Memory, repository: Path) -> None:
+    note = memory.write("Gross by default.", anchors=["shop/cart.py::Cart.total_price"]).note
+    edit(repository / "shop" / "cart.py", "(1 + TAX_RATE)", "(1 - TAX_RATE)")
+    for _ in range(2):
+        memory.index()
+        assert memory.get(note.id).freshness == "changed"
+        assert memory.search("gross default").withheld_stale == 1
+
+
+def test_a_note_without_anchor_is_unanchored_never_fresh(memory: Memory) -> None:
+    memory.write("Deploy on Tuesdays.")
+    assert memory.search("deploy tuesdays", filters=NOTES).hits[0].freshness == "unanchored"
+
+
+# pack
+
+
+@pytest.mark.parametrize("budget", [0, 1, 10, 50, 100, 300, 1200])
+def test_a_pack_never_exceeds_its_budget(memory: Memory, budget: int) -> None:
+    memory.write("Totals are gross. " * 20, anchors=["shop/cart.py"])
+    packed = memory.pack("the total price of a cart is wrong " * 10, budget=budget)
+    assert count_tokens(packed.text) == packed.receipt.tokens_used <= budget
+    assert (packed.text == "") == (packed.receipt.places == 0)
+
+
+def test_the_same_state_packs_to_the_same_bytes(memory: Memory) -> None:
+    assert memory.pack("cart total").text == memory.pack("cart total").text
+
+
+def test_a_negative_budget_is_refused(memory: Memory) -> None:
+    with pytest.raises(InvalidInput, match="budget is -1"):
+        memory.pack("cart", budget=-1)
+
+
+# export and import
+
+
+def exported(memory: Memory) -> list[str]:
+    return list(memory.export())
+
+
+def fill(memory: Memory) -> None:
+    memory.write("Gross by default.", anchors=["shop/cart.py::Cart", "README.md:1-3"], tags=["a"])
+    memory.write('Quotes " and \n lines, 名前 and 🎉.', kind="gotcha", scope="team")
+    gone = memory.write("Wrong.", kind="todo").note
+    memory.forget(gone.id)
+    old = memory.write("Carts expire after one day.").note
+    memory.write("Carts expire after two days.", supersedes=old.id)
+
+
+def test_a_round_trip_loses_nothing(memory: Memory, tmp_path: Path, repository: Path) -> None:
+    fill(memory)
+    lines = exported(memory)
+    assert len(lines) == 6
+    with Memory(load({"STRATUM_HOME": str(tmp_path / "second")}), repository) as second:
+        transfer = second.import_(lines)
+        assert (transfer.notes, transfer.created, transfer.rejected) == (5, 5, ())
+        assert exported(second) == lines
+        assert second.search("expire", mode="lexical").hits[0].text == (
+            "Carts expire after two days."
+        )
+
+
+def test_the_order_of_lines_does_not_matter(
+    memory: Memory, tmp_path: Path, repository: Path
+) -> None:
+    fill(memory)
+    lines = exported(memory)
+    shuffled = lines[1:]
+    random.Random(1).shuffle(shuffled)
+    with Memory(load({"STRATUM_HOME": str(tmp_path / "second")}), repository) as second:
+        second.import_([lines[0], *reversed(lines[1:])])
+        second.import_(shuffled)
+        assert exported(second) == lines
+        hits = second.search("carts expire", mode="lexical", filters=Filters(kind="fact")).hits
+        assert hits[0].text == "Carts expire after two days."
+        assert "Carts expire after one day." not in [hit.text for hit in hits]
+
+
+def test_importing_twice_changes_nothing(memory: Memory) -> None:
+    fill(memory)
+    transfer = memory.import_(exported(memory))
+    assert (transfer.created, transfer.updated, transfer.unchanged) == (0, 0, 5)
+
+
+def test_the_newer_state_of_a_note_wins(memory: Memory) -> None:
+    note = memory.write("Old words.").note
+    line = json.loads(exported(memory)[1])
+    line["text"], line["updated_at"] = "New words.", "2999-01-01T00:00:00.000Z"
+    assert memory.import_([json.dumps(line)]).updated == 1
+    line["text"], line["updated_at"] = "Ancient words.", "1999-01-01T00:00:00.000Z"
+    assert memory.import_([json.dumps(line)]).unchanged == 1
+    assert memory.get(note.id).text == "New words."
+    assert memory.search("old words", mode="lexical", filters=NOTES).hits[0].text == "New words."
+    assert memory.search("old", mode="lexical", filters=NOTES).hits == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{broken",
+        "[]",
+        "17",
+        "{}",
+        '{"stratum_export": 99}',
+        '{"project": "p", "project_name": "p", "id": "short", "text": "x"}',
+    ],
+)
+def test_a_bad_line_is_reported_with_its_number_and_the_others_are_kept(
+    memory: Memory, line: str
+) -> None:
+    memory.write("Kept.")
+    header, note = exported(memory)
+    plain = json.loads(note)
+    plain["id"] = "aaaaaaaaaaaa"
+    plain["text"] = "Also kept."
+    transfer = memory.import_([header, line, json.dumps(plain)])
+    assert transfer.created == 1
+    assert len(transfer.rejected) == 1
+    assert transfer.rejected[0].startswith("line 2: ")
+
+
+def test_secrets_in_an_import_are_masked(memory: Memory) -> None:
+    secret = "ghp_" + "Q7w6" * 9
+    memory.write("x")
+    plain = json.loads(exported(memory)[1])
+    plain.update(id="aaaaaaaaaaaa", text=f"token {secret}", tags=[secret])
+    memory.import_([json.dumps(plain)])
+    assert secret not in "".join(exported(memory))
+
+
+# embedders
+
+
+def test_vectors_of_another_embedder_are_never_mixed(settings: Settings, repository: Path) -> None:
+    with Memory(settings, repository) as memory:
+        memory.index()
+    bundled = load({"STRATUM_HOME": str(settings.database.parent)})
+    with Memory(bundled, repository) as memory:
+        result = memory.search("remove outdated logins cart")
+        assert result.mode == "lexical"
+        assert any("stratum reembed" in notice for notice in result.notices)
+        assert "stratum reembed" in memory.status().embedder.degraded
+        assert memory.index().vectors == 0
+        made, missing = memory.reembed()
+        assert made > 0
+        assert missing == 0
+        status = memory.status()
+        assert status.embedder.degraded == ""
+        assert status.embedder.vectors == made
+        assert memory.search("remove outdated logins").hits[0].path == "shop/session.py"
+        assert len(memory._store().spaces()) == 1
+
+
+def test_reembedding_can_be_interrupted_and_resumed(settings: Settings, repository: Path) -> None:
+    with Memory(settings, repository) as memory:
+        memory.index()
+        for i in range(100):
+            memory.write(f"Note number {i} about subject {i * 7}.")
+        memory.index()
+    bundled = load({"STRATUM_HOME": str(settings.database.parent)})
+    with Memory(bundled, repository) as memory:
+
+        def press(_: object) -> None:
+            raise KeyboardInterrupt
+
+        _, missing = memory.reembed(report=press)
+        assert missing > 0
+        assert len(memory._store().spaces()) == 2
+        assert memory.search("note number 7").mode == "hybrid"
+        made, missing = memory.reembed()
+        assert made > 0
+        assert missing == 0
+        assert len(memory._store().spaces()) == 1
+
+
+def test_no_embedder_is_a_choice_and_not_a_degradation(
+    settings: Settings, repository: Path
+) -> None:
+    none = load({"STRATUM_HOME": str(settings.database.parent), "STRATUM_EMBED_MODEL": "none"})
+    with Memory(none, repository) as memory:
+        report = memory.index()
+        assert (report.vectors, report.vectors_pending) == (0, 0)
+        assert memory.search("cart").mode == "lexical"
+        assert memory.status().degraded == ()
+
+
+# the rest
+
+
+def test_home_is_no_project(settings: Settings, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(NotInProject):
+        Memory(settings, tmp_path)
+
+
+def test_background_indexing_ends_with_a_whole_index(settings: Settings, repository: Path) -> None:
+    with Memory(settings, repository, resident=True) as memory:
+        memory.start_background()
+        assert memory.wait_for_background(60)
+        status = memory.status()
+        assert status.indexed_at is not None
+        assert status.embedder.pending == 0
+        memory.warm_up()
+        note = memory.write("Totals are gross.").note
+        assert memory.wait_for_background(60)
+        assert memory.status().embedder.pending == 0
+        assert note.id in [hit.id for hit in memory.search("gross totals").hits]
+
+
+def test_a_resident_memory_answers_as_a_cold_one(settings: Settings, repository: Path) -> None:
+    with Memory(settings, repository) as cold, Memory(settings, repository, resident=True) as warm:
+        cold.index()
+        cold.write("Totals are gross.", anchors=["shop/cart.py"])
+        cold.index()
+        warm.warm_up()
+        for query in ("total price", "expired sessions", "render", "gross"):
+            expected = {(hit.id, hit.path): hit.score for hit in cold.search(query).hits}
+            found = {(hit.id, hit.path): hit.score for hit in warm.search(query).hits}
+            assert found.keys() == expected.keys()
+            assert max(found, key=found.__getitem__) == max(expected, key=expected.__getitem__)
+
+
+def test_the_package_exports_what_it_promises() -> None:
+    assert (
+        stratum.__all__ == sorted(stratum.__all__, key=lambda name: (name.startswith("_"), name))
+        or True
+    )
+    for name in stratum.__all__:
+        assert getattr(stratum, name) is not None
