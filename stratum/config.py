@@ -109,7 +109,6 @@ def load(environ: Mapping[str, str]) -> Settings:
         data = config = Path(home).expanduser()
         cache = data / "cache"
     else:
-        # opinion=False: on Windows the author's name and "Cache" folders would be added in between
         places = platformdirs.PlatformDirs("stratum", appauthor=False)
         data, config = Path(places.user_data_dir), Path(places.user_config_dir)
         cache = Path(places.user_cache_dir)

@@ -39,7 +39,7 @@ _BATCH_FILES = 64  # files stored in one transaction: about 0.1 s under the writ
 _EMBED_BATCH = 64  # vectors stored in one transaction
 _EMBED_WINDOW = 1024  # records fetched at once and sorted by length, so that padding is cheap
 # A file changed this shortly before it was read may change again within one tick of its clock.
-_RACY_NS = 2_000_000_000
+RACY_NS = 2_000_000_000
 _MAX_REPEATS = 4  # of one term in a body: BM25 hardly rewards more
 _MAX_BODY = 64 * 1024  # characters of a body that are searched
 _FILE_SYMBOLS = 12  # names of symbols in a file's summary, which is what its vector is made of
@@ -98,7 +98,7 @@ class TreeIndexer:
         return IndexReport(
             project=self._worktree.identity,
             root=str(self._worktree.root),
-            files=self._seen,
+            files=len(self._present),
             parsed=self._parsed,
             reused=self._reused,
             removed=self._removed,
@@ -190,7 +190,7 @@ class TreeIndexer:
         assert blob is not None  # noqa: S101 - known, or stored just now
         record = self._store.add_record(project_id, parsed.record)
         file = parsed.file
-        fresh_enough = time.time_ns() - file.mtime_ns > _RACY_NS
+        fresh_enough = time.time_ns() - file.mtime_ns > RACY_NS
         stat = (file.size, file.mtime_ns if fresh_enough else 0, file.inode)
         self._store.put_entry(self._stored.id, file.path, blob, record, stat)
 

@@ -12,6 +12,7 @@ import difflib
 import getpass
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from stratum.config import Settings
 from stratum.embedder import Embedder, open_embedder
 from stratum.errors import EmbedderUnavailable, InvalidInput, NotFound, StratumError
 from stratum.freshness import CurrentFile, judge, lines_hash, worst
-from stratum.indexer import Report, TreeIndexer, embed_pending
+from stratum.indexer import RACY_NS, Report, TreeIndexer, embed_pending
 from stratum.models import (
     MODES,
     NOTE_KINDS,
@@ -74,8 +75,11 @@ MAX_QUERY = 32_000  # characters: longer than nearly every issue text
 MAX_LIMIT = 100
 MAX_BUDGET = 100_000
 CANDIDATES = 100  # taken from each ranked list before fusion
-# Seconds the very first search waits for the index: a small repository is read in less.
-FIRST_INDEX_WAIT = 1.0
+# Seconds a search waits for the index: the very first one, and one after the tree may have changed.
+# A small repository is read in less, and so is an edit; a large one answers from what is there.
+FIRST_INDEX_WAIT, EDIT_WAIT = 1.0, 0.3
+EDIT_PAUSE = 2.0  # seconds between two looks for edits
+_CACHED_FILES = 256
 SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near-duplicate
 _PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
 _SOURCE_LINES = 400  # lines of source that `get` shows
@@ -122,6 +126,7 @@ class Memory:
         self._idle = threading.Event()
         self._progress: Progress | None = None
         self._background_error = ""
+        self._followed = 0.0
         self._files: dict[str, tuple[tuple[int, int], str, str]] = {}
 
     def __enter__(self) -> Memory:
@@ -210,6 +215,7 @@ class Memory:
     def _index(
         self, store: Store, report: Report, vectors: bool, stop: threading.Event
     ) -> IndexReport:
+        begun = time.monotonic()
         place = self._place()
         self.worktree = git.find_worktree(self.worktree.root)
         done = TreeIndexer(
@@ -231,6 +237,7 @@ class Memory:
             done,
             vectors=made,
             vectors_pending=self._count_pending(store, place.project_id),
+            seconds=round(time.monotonic() - begun, 3),
             interrupted=interrupted or stop.is_set(),
             notices=tuple(notices),
         )
@@ -295,9 +302,19 @@ class Memory:
         """Wait until background work has nothing left to do; return whether it has not."""
         return self._idle.wait(seconds)
 
-    def _embed_soon(self) -> None:
+    def _wake_background(self) -> None:
         self._idle.clear()
         self._again.set()
+
+    def _follow_edits(self, seconds: float) -> None:
+        """Look for edits before a search, and give a small change the time to be indexed."""
+        rested = time.monotonic() - self._followed > EDIT_PAUSE
+        if self._idle.is_set() and not rested:
+            return
+        if self._idle.is_set():
+            self._followed = time.monotonic()
+            self._wake_background()
+        self.wait_for_background(seconds)
 
     def reembed(
         self, *, report: Report = silent, stop: threading.Event | None = None
@@ -361,8 +378,8 @@ class Memory:
                 "The query has no word to look for.", hint="Say in a few words what you look for."
             )
         place = self._place()
-        if place.indexed_at is None and self._background is not None:
-            self.wait_for_background(FIRST_INDEX_WAIT)
+        if self._background is not None:
+            self._follow_edits(FIRST_INDEX_WAIT if place.indexed_at is None else EDIT_WAIT)
             place = self._place()
         notices += self._index_notices(place)
         ran, lists, notice = self._candidates(place, query, asked, filters, mode)
@@ -564,10 +581,12 @@ class Memory:
         if isinstance(found, Skipped):
             return None
         text, raw = found
-        if len(self._files) > 256:
-            self._files.clear()
-        self._files[path] = (key, text, git.blob_id(raw))
-        return text, self._files[path][2]
+        blob = git.blob_id(raw)
+        if time.time_ns() - stat.st_mtime_ns > RACY_NS:
+            if len(self._files) >= _CACHED_FILES:
+                self._files.clear()
+            self._files[path] = (key, text, blob)
+        return text, blob
 
     # get and outline
 
@@ -741,7 +760,7 @@ class Memory:
         place = self._place()
         similar = self._similar(place, note)
         written = self._put(place, note, clean.kinds, similar)
-        self._embed_soon()
+        self._wake_background()
         return written
 
     def _put(
@@ -850,7 +869,7 @@ class Memory:
                 store.replace_note(changed, note_record(changed), text_hash(note.text))
                 self._journal(place, "restore" if undo else "forget", changed)
         if undo:
-            self._embed_soon()
+            self._wake_background()
         return Written(changed, "restored" if undo else "forgotten")
 
     def _journal(self, place: Worktree, verb: str, note: Note) -> None:
@@ -946,7 +965,7 @@ class Memory:
         with store.transaction():
             for identity, name, note in accepted:
                 counts[self._take_in(store, store.add_project(identity, name), note)] += 1
-        self._embed_soon()
+        self._wake_background()
         return Transfer(notes=len(accepted), rejected=tuple(rejected), **counts)
 
     def _take_in(self, store: Store, project_id: int, note: Note) -> str:

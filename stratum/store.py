@@ -139,7 +139,7 @@ def vec0_path() -> str:
     if not folders:
         raise ExtensionUnavailable(
             "The sqlite-vec package is not installed.",
-            hint="Install Stratum again: `uv tool install --force stratum-memory`.",
+            hint="Install Stratum again, as its README says.",
         )
     return str(Path(folders[0], "vec0"))  # SQLite adds .so, .dylib or .dll
 
@@ -229,7 +229,7 @@ def _refuse_newer(found: int, target: int, path: Path) -> None:
         raise NewerStore(
             f"{path} was written by a later version of Stratum "
             f"(its schema is {found}, this version knows {target}).",
-            hint="Upgrade with `uv tool upgrade stratum-memory`; nothing was changed.",
+            hint="Upgrade Stratum to that version or a later one; nothing was changed.",
         )
 
 
@@ -283,13 +283,19 @@ def _translated(path: Path) -> Iterator[None]:
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StoreUnavailable(
             f"{path} is damaged or is not a database: {error}.",
-            hint="Move the file away to start afresh and keep it: `stratum export --database FILE` "
-            "may still read its notes, and so may a .backup file beside it.",
+            hint="Move the file away, but keep it, and start afresh: code is indexed again, and "
+            "notes can be taken from a .backup file beside it or from an export.",
         ) from error
-    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.IOError) as error:
+    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
         raise StoreUnavailable(
             f"{path} cannot be opened for writing: {error}.",
             hint="Check the folder's permissions, or set STRATUM_HOME to a folder you can write.",
+        ) from error
+    except apsw.IOError as error:
+        raise StoreUnavailable(
+            f"The disk refused to read or write {path}: {error}; the last write was not made.",
+            hint="Check that the disk is healthy and has room; everything written before is safe.",
+            retryable=True,
         ) from error
     except OSError as error:
         raise StoreUnavailable(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import stratum
 from stratum import InvalidInput, Memory, NotFound, NotInProject, Settings, load
+from stratum import memory as memory_module
 from stratum.models import Filters
 from stratum.notes import MAX_NOTE
 from stratum.tokens import count_tokens
@@ -570,6 +571,19 @@ def test_background_indexing_ends_with_a_whole_index(settings: Settings, reposit
         assert memory.wait_for_background(60)
         assert memory.status().embedder.pending == 0
         assert note.id in [hit.id for hit in memory.search("gross totals").hits]
+
+
+def test_a_search_in_a_long_lived_process_sees_edits(
+    settings: Settings, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_module, "EDIT_PAUSE", 0.0)
+    monkeypatch.setattr(memory_module, "EDIT_WAIT", 60.0)
+    with Memory(settings, repository, resident=True) as memory:
+        memory.start_background()
+        assert memory.wait_for_background(60)
+        (repository / "shop" / "refund.py").write_text("def pay_back(order): ...\n")
+        hit = memory.search("pay back", mode="lexical", filters=Filters(kind="function")).hits[0]
+        assert (hit.title, hit.path) == ("pay_back", "shop/refund.py")
 
 
 def test_a_resident_memory_answers_as_a_cold_one(settings: Settings, repository: Path) -> None:
