@@ -42,6 +42,7 @@ _EMBED_WINDOW = 1024  # records fetched at once and sorted by length, so that pa
 RACY_NS = 2_000_000_000
 _MAX_REPEATS = 4  # of one term in a body: BM25 hardly rewards more
 _MAX_BODY = 64 * 1024  # characters of a body that are searched
+_MAX_DATA_BODY = 8 * 1024  # of a file that is neither code nor prose: catalogues, fixtures, data
 _FILE_SYMBOLS = 12  # names of symbols in a file's summary, which is what its vector is made of
 # Their bodies are the members' bodies, which are records of their own.
 _CONTAINERS = frozenset("class interface struct enum trait impl module namespace object".split())
@@ -232,8 +233,9 @@ class TreeIndexer:
         if parsed.symbols and not paths.is_prose(path):
             covered = _covered(parsed.symbols, len(lines))
             lines = [line for line, inside in zip(lines, covered, strict=True) if not inside]
-        body = "\n".join(lines)[:_MAX_BODY]
         worth_a_vector = bool(parsed.symbols) or paths.is_prose(path)
+        readable = worth_a_vector or has_grammar(parsed.language)
+        body = "\n".join(lines)[: _MAX_BODY if readable else _MAX_DATA_BODY]
         return NewRecord(
             uid=derived_id(self._worktree.identity, "file", path, blob),
             stratum="code",
