@@ -1,0 +1,839 @@
+"""The command line: arguments in, one call to `Memory`, text or JSON out; the composition root.
+
+Owns how results and errors look in a terminal. Holds no decision about the memory itself. Whatever
+is slow to import is imported by the command that needs it. Results go to stdout; progress, notices
+and errors go to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from stratum._version import __version__
+from stratum.errors import EmbedderUnavailable, InvalidInput, NotFound, StratumError
+from stratum.models import (
+    MODES,
+    NOTE_KINDS,
+    STRATA,
+    Entry,
+    Filters,
+    Finding,
+    Hit,
+    IndexReport,
+    Mode,
+    OutlineResult,
+    Progress,
+    SearchResult,
+    Status,
+    to_plain,
+)
+
+if TYPE_CHECKING:
+    from stratum.config import Settings
+    from stratum.memory import Memory
+
+INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
+READER_GONE = 141  # the same for a reader such as `head` that has seen enough
+_PLAIN_EVERY = 5.0  # seconds between two progress lines that are not on a terminal
+_DRAW_EVERY = 0.1  # seconds between two states of the line on a terminal
+_WIDEST_PLACE = 48  # characters up to which places are padded to a column
+_SKIPPED_NAMES = 3  # names shown for each reason why files were skipped
+_COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+class _Root(click.Group):
+    """Turns every error meant for users into a message and an exit code, in this one place."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Remember whether JSON was asked for: an error in the arguments is to be JSON as well."""
+        ctx.meta["json"] = "--json" in itertools.takewhile(lambda arg: arg != "--", args)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; the exit status is what it returns."""
+        _make_encodable(sys.stdout, sys.stderr)
+        try:
+            code = super().invoke(ctx)
+        except StratumError as error:
+            _show_error(error.to_dict(), as_json=ctx.meta.get("json", False))
+            code = error.exit_code
+        except click.UsageError as error:
+            if not ctx.meta.get("json", False):
+                raise
+            plain = {"code": "usage", "message": error.format_message(), "hint": "See --help."}
+            _show_error({**plain, "retryable": False}, as_json=True)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            _say("\nInterrupted.")
+            code = INTERRUPTED
+        except BrokenPipeError:
+            # what is left in the buffer has no reader: without this Python complains at its exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = READER_GONE
+        ctx.exit(code or 0)
+
+
+def _make_encodable(*streams: IO[str]) -> None:
+    """Print what the terminal cannot show as a question mark instead of failing."""
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def _show_error(error: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"error": error})
+        return
+    _say(click.style("Error:", fg="red") + f" {_clean(error['message'])}")
+    if error["hint"]:
+        _say(_clean(error["hint"]))
+    if error.get("similar"):
+        _say(f"Did you mean: {', '.join(map(_clean, error['similar']))}?")
+
+
+def _verbose_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    def remember(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        ctx.meta["verbose"] = ctx.meta.get("verbose", False) or value
+
+    return click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=remember,
+        help="Say more on stderr.",
+    )(function)  # fmt: skip
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_project_option = click.option(
+    "-C", "--project", default=".", metavar="PATH", help="A path inside the project; default: here."
+)
+
+
+@click.group(
+    cls=_Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExamples:\n  stratum index\n  stratum search where do sessions expire\n"
+    '  stratum write "Tokens are rotated here" --at auth.py::rotate',
+)
+@click.version_option(__version__, prog_name="stratum")
+@_verbose_option
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Remember a codebase for coding agents: index it, search it, keep notes that know their place.
+
+    Everything stays on this machine. Exit codes: 0 done, 1 a check failed, 2 wrong usage or input,
+    3 not found, 4 something that Stratum needs is missing or busy, 130 interrupted.
+    """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False
+
+
+def _command(
+    examples: str, *, name: str | None = None
+) -> Callable[[Callable[..., Any]], click.Command]:
+    shown = textwrap.indent(textwrap.dedent(examples).strip("\n"), "  ")
+
+    def register(function: Callable[..., Any]) -> click.Command:
+        return cli.command(name, epilog=f"\b\nExamples:\n{shown}")(_verbose_option(function))
+
+    return register
+
+
+@_command("""
+    stratum index
+    stratum index ~/src/django --no-vectors
+    stratum index --json | jq .skipped
+""")
+@click.argument("path", default=".")
+@click.option("--no-vectors", is_flag=True, help="Make the words searchable and stop there.")
+@_json_option
+@click.pass_context
+def index(ctx: click.Context, path: str, no_vectors: bool, as_json: bool) -> int:
+    """Index the project that PATH belongs to, or bring its index up to date."""
+    with _open(path) as memory, _stop_on_interrupt() as stop, _Bar() as bar:
+        report = memory.index(report=bar, vectors=not no_vectors, stop=stop)
+    if as_json:
+        _print_json(to_plain(report))
+    else:
+        _print_report(report, everything=ctx.meta["verbose"])
+        _notices(report.notices)
+    if not report.interrupted:
+        return 0
+    _say(
+        f"Interrupted. What is done is kept ({report.vectors_pending:,} vectors are missing); "
+        "run `stratum index` again to go on."
+    )
+    return INTERRUPTED
+
+
+@_command("""
+    stratum search where do sessions expire
+    stratum search QuerySet.get --path django/db --limit 5
+    stratum search flaky --stratum notes --since 30d --json
+""")
+@click.argument("query", nargs=-1, required=True)
+@click.option("-n", "--limit", default=10, show_default=True, help="At most so many hits.")
+@click.option(
+    "--mode", type=click.Choice(MODES), default="hybrid", show_default=True,
+    help="Words and meaning, words alone, meaning alone.",
+)  # fmt: skip
+@click.option("--path", help="Only this file or folder.")
+@click.option("--symbol", help="Only this symbol, by its whole name or its last parts.")
+@click.option("--kind", help="Only this kind, such as function, class, gotcha.")
+@click.option("--stratum", type=click.Choice(STRATA), help="Only this layer.")
+@click.option("--since", metavar="WHEN", help="Not older than a date or an age such as 7d.")
+@click.option("--tag", help="Only notes with this tag.")
+@click.option("--include-stale", is_flag=True, help="Show notes that no longer hold, marked.")
+@_project_option
+@_json_option
+def search(
+    query: tuple[str, ...],
+    limit: int,
+    mode: Mode,
+    include_stale: bool,
+    project: str,
+    as_json: bool,
+    **wanted: str | None,
+) -> None:
+    """Find code and notes by words and by meaning. QUERY needs no quotes."""
+    with _open(project) as memory:
+        if wanted["path"] is not None:
+            wanted["path"] = _from_here(memory, wanted["path"])
+        found = memory.search(
+            " ".join(query),
+            filters=Filters(**wanted),
+            limit=limit,
+            mode=mode,
+            include_stale=include_stale,
+        )
+    if as_json:
+        _print_json(to_plain(found))
+    else:
+        _print_found(found)
+
+
+@_command("""
+    stratum get k3l2mnop4qrs
+    stratum get k3l2 --json
+""")
+@click.argument("id_", metavar="ID")
+@_project_option
+@_json_option
+def get(id_: str, project: str, as_json: bool) -> None:
+    """Show a note or a piece of code in full. The first 4 characters of its ID can be enough."""
+    with _open(project) as memory:
+        entry = memory.get(id_)
+    if as_json:
+        _print_json(to_plain(entry))
+    else:
+        _print_entry(entry)
+
+
+@_command("""
+    stratum write "Sessions are purged by cron, not on read" --kind gotcha --at auth/session.py
+    stratum write "Retries are capped here" --at client.py::Client.send --tag http
+    git log -1 --format=%B | stratum write - --kind decision
+""")
+@click.argument("text", nargs=-1, required=True)
+@click.option(
+    "--kind", type=click.Choice(NOTE_KINDS), default="fact", show_default=True,
+    help="What sort of note it is.",
+)  # fmt: skip
+@click.option(
+    "--at", "anchors", multiple=True, metavar="ANCHOR",
+    help="Where it holds: path, path::Symbol or path:10-20. Repeatable.",
+)  # fmt: skip
+@click.option("--tag", "tags", multiple=True, help="A word to filter by. Repeatable.")
+@click.option("--team", is_flag=True, help="Meant for the team; without it the note is personal.")
+@click.option("--supersedes", metavar="ID", help="The note that this one replaces.")
+@_project_option
+@_json_option
+def write(
+    text: tuple[str, ...],
+    kind: str,
+    anchors: tuple[str, ...],
+    tags: tuple[str, ...],
+    team: bool,
+    supersedes: str | None,
+    project: str,
+    as_json: bool,
+) -> None:
+    """Keep a note. TEXT `-` reads it from stdin; secrets in it are masked first."""
+    with _open(project) as memory:
+        written = memory.write(
+            _text_of(text),
+            kind=kind,
+            anchors=[_from_here(memory, anchor) for anchor in anchors],
+            tags=tags,
+            scope="team" if team else "personal",
+            supersedes=supersedes,
+        )
+    if as_json:
+        _print_json(to_plain(written))
+        return
+    click.echo(f"{written.note.id}  {written.action}")
+    if written.redactions:
+        _say(f"Masked before it was stored: {', '.join(written.redactions)}.")
+    if written.similar:
+        _say(f"Much like: {', '.join(written.similar)} (--supersedes ID replaces one).")
+    _notices(written.notices)
+
+
+@_command("""
+    stratum forget k3l2mnop4qrs
+    stratum forget k3l2mnop4qrs --undo
+""")
+@click.argument("id_", metavar="ID")
+@click.option("--undo", is_flag=True, help="Bring it back.")
+@_project_option
+@_json_option
+def forget(id_: str, undo: bool, project: str, as_json: bool) -> None:
+    """Bury a note so that no search finds it, or bring it back."""
+    with _open(project) as memory:
+        written = memory.forget(id_, undo=undo)
+    if as_json:
+        _print_json(to_plain(written))
+    else:
+        click.echo(f"{written.note.id}  {written.action}")
+
+
+@_command("""
+    stratum outline
+    stratum outline django/db/models/query.py
+    stratum outline src --json
+""")
+@click.argument("path", default=".")
+@_project_option
+@_json_option
+def outline(path: str, project: str, as_json: bool) -> None:
+    """List a file's symbols with their lines, or a folder's files, and the notes about it."""
+    with _open(project) as memory:
+        found = memory.outline(_from_here(memory, path))
+    if as_json:
+        _print_json(to_plain(found))
+    else:
+        _print_outline(found)
+
+
+@_command("""
+    stratum pack "make the login rate limit configurable"
+    stratum pack --budget 600 < issue.txt -
+""")
+@click.argument("task", nargs=-1, required=True)
+@click.option("--budget", default=1200, show_default=True, help="At most so many tokens.")
+@_project_option
+@_json_option
+def pack(task: tuple[str, ...], budget: int, project: str, as_json: bool) -> None:
+    """Print what to open and know for a TASK, within a token budget. `-` reads stdin."""
+    with _open(project) as memory:
+        packed = memory.pack(_text_of(task), budget=budget)
+    if as_json:
+        _print_json(to_plain(packed))
+        return
+    click.echo(packed.text, nl=bool(packed.text) and not packed.text.endswith("\n"))
+    receipt = packed.receipt
+    _say(
+        f"{receipt.tokens_used:,} of {receipt.budget:,} tokens, {receipt.places} places, "
+        f"{receipt.omitted} omitted, {receipt.withheld_stale} stale withheld"
+    )
+    _notices(packed.notices)
+
+
+@_command("""
+    stratum status
+    stratum status -C ~/src/django --json
+""")
+@_project_option
+@_json_option
+def status(project: str, as_json: bool) -> None:
+    """Say what the memory holds and in what state it is."""
+    with _open(project) as memory:
+        found = memory.status()
+    if as_json:
+        _print_json(to_plain(found))
+    else:
+        _print_status(found)
+
+
+@_command("""
+    stratum doctor
+    stratum doctor --json
+""")
+@_project_option
+@_json_option
+def doctor(project: str, as_json: bool) -> int:
+    """Check the installation, the database, the model and the agents; name each cure."""
+    from stratum.doctor import examine
+
+    findings = examine(_settings(), Path(project), os.environ)
+    if as_json:
+        _print_json({"findings": to_plain(findings)})
+    else:
+        for finding in findings:
+            _print_finding(finding)
+    return int(any(finding.result == "error" for finding in findings))
+
+
+@_command("""
+    stratum reembed
+    STRATUM_EMBED_MODEL=BAAI/bge-small-en-v1.5 stratum reembed
+""")
+@_project_option
+@_json_option
+def reembed(project: str, as_json: bool) -> int:
+    """Make all vectors anew, after the embedding model was changed."""
+    with _open(project) as memory, _stop_on_interrupt() as stop, _Bar() as bar:
+        made, missing = memory.reembed(report=bar, stop=stop)
+    if as_json:
+        _print_json({"vectors": made, "vectors_pending": missing})
+    else:
+        click.echo(f"{made:,} vectors made, {missing:,} missing")
+    if not missing:
+        return 0
+    _say("Interrupted. What is done is kept; run `stratum reembed` again to go on.")
+    return INTERRUPTED
+
+
+@_command("""
+    stratum warmup
+    STRATUM_EMBED_MODEL=BAAI/bge-small-en-v1.5 stratum warmup
+""")
+@_json_option
+def warmup(as_json: bool) -> None:
+    """Load the embedding model once, after downloading it if it is one that must be."""
+    from stratum.embedder import BUILT_IN, download_model, open_embedder
+
+    settings = _settings()
+    opened = open_embedder(
+        settings.embed_model,
+        cache=settings.cache_dir,
+        offline=settings.offline,
+        threads=settings.threads,
+    )
+    if opened is None:
+        raise EmbedderUnavailable(
+            "No embedder is set: embed_model is `none`.",
+            hint="Choose one with STRATUM_EMBED_MODEL or in config.toml.",
+        )
+    wanted = opened.degraded and settings.embed_model not in BUILT_IN
+    if wanted and settings.offline:
+        raise EmbedderUnavailable(
+            f"{settings.embed_model} is not here and nothing may be downloaded: offline is set.",
+            hint="Unset STRATUM_OFFLINE and HF_HUB_OFFLINE, or take offline out of config.toml.",
+        )
+    if wanted:
+        with _Bar() as bar:
+            download_model(settings.embed_model, cache=settings.cache_dir, progress=bar)
+    opened.load()
+    if as_json:
+        plain = {"name": opened.name, "dimension": opened.dimension}
+        _print_json({**plain, "fingerprint": opened.fingerprint})
+    else:
+        click.echo(f"{opened.name} is ready: {opened.dimension} dimensions, {opened.fingerprint}")
+
+
+@_command("""
+    stratum export notes.jsonl
+    stratum export --all | gzip > notes.jsonl.gz
+""")
+@click.argument("file", default="-")
+@click.option("--all", "all_projects", is_flag=True, help="The notes of all projects.")
+@_project_option
+def export(file: str, all_projects: bool, project: str) -> None:
+    """Write the project's notes as JSON lines to FILE, or to stdout."""
+    with _open(project) as memory:
+        lines = memory.export(all_projects=all_projects)
+        if file == "-":
+            for line in lines:
+                click.echo(line)
+            return
+        count = _write_whole(Path(file), lines) - 1  # the first line is the header
+    _say(f"{count:,} notes written to {_clean(file)}")
+
+
+@_command(
+    """
+    stratum import notes.jsonl
+    gunzip -c notes.jsonl.gz | stratum import -
+    """,
+    name="import",
+)
+@click.argument("file")
+@_project_option
+@_json_option
+def import_(file: str, project: str, as_json: bool) -> int:
+    """Take in notes that `export` wrote; the newer state of a note wins."""
+    lines = _read_text(file).split("\n")
+    with _open(project) as memory:
+        moved = memory.import_(lines)
+    if as_json:
+        _print_json(to_plain(moved))
+    else:
+        click.echo(
+            f"{moved.notes:,} notes: {moved.created:,} created, {moved.updated:,} updated, "
+            f"{moved.unchanged:,} unchanged"
+        )
+        for reason in moved.rejected:
+            _say(f"Not taken: {_clean(reason)}")
+    return 1 if moved.rejected else 0
+
+
+@_command("""
+    stratum serve
+    claude mcp add stratum -- stratum serve
+    stratum serve --project ~/src/django
+""")
+@click.option(
+    "-C", "--project", default=".", metavar="PATH",
+    envvar=["STRATUM_PROJECT", "CLAUDE_PROJECT_DIR"], show_envvar=True,
+    help="A path inside the project; default: here.",
+)  # fmt: skip
+def serve(project: str) -> int:
+    """Serve the memory to an agent over MCP on stdin and stdout."""
+    from stratum.serve import serve
+
+    return serve(_settings(), Path(project))
+
+
+@_command("""
+    stratum completion bash >> ~/.bashrc
+    stratum completion fish > ~/.config/fish/completions/stratum.fish
+""")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes `stratum` in a SHELL."""
+    from click.shell_completion import get_completion_class
+
+    made = get_completion_class(shell)
+    assert made is not None  # noqa: S101 - the choices above are the shells that click knows
+    where = {"bash": "~/.bashrc", "zsh": "~/.zshrc", "fish": "~/.config/fish/config.fish"}[shell]
+    click.echo(f"# Add this to {where} and open a new shell.")
+    click.echo(made(cli, {}, "stratum", "_STRATUM_COMPLETE").source())
+
+
+def main() -> None:
+    """Run the command line; the console script."""
+    cli()
+
+
+# opening
+
+
+def _settings() -> Settings:
+    import logging
+
+    from stratum.config import load
+
+    settings = load(os.environ)
+    verbose = click.get_current_context().meta["verbose"]
+    logging.basicConfig(level=logging.DEBUG if verbose else settings.log_level.upper())
+    return settings
+
+
+def _open(path: str) -> Memory:
+    from stratum.memory import Memory
+
+    return Memory(_settings(), Path(path))
+
+
+def _from_here(memory: Memory, place: str) -> str:
+    """Let a path mean what it means to the shell when its file exists below this folder."""
+    here = Path.cwd()
+    if here == memory.worktree.root or not here.is_relative_to(memory.worktree.root):
+        return place
+    path = place.partition("::")[0]
+    if not (here / path).exists():
+        path = path.rpartition(":")[0]
+    return str(here / place) if path and (here / path).exists() else place
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt() -> Iterator[threading.Event]:
+    """Yield what Ctrl-C sets, so that work ends after its batch; a second one ends it at once."""
+    stop = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        _say("\nStopping after this batch; Ctrl-C again stops at once.")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# texts in and out
+
+
+def _text_of(words: Sequence[str]) -> str:
+    if list(words) != ["-"]:
+        return " ".join(words)
+    return sys.stdin.buffer.read().decode("utf-8-sig", "replace")
+
+
+def _read_text(file: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return raw.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise NotFound(f"There is no file {file!r}.") from None
+    except OSError as error:
+        raise InvalidInput(f"{file!r} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"{file!r} is not UTF-8 text: {error.reason} at byte {error.start:,}.",
+            hint="Import takes the JSON lines that `stratum export` writes.",
+        ) from error
+
+
+def _write_whole(path: Path, lines: Iterator[str]) -> int:
+    """Write all lines or leave what was there; return their number."""
+    count = 0
+    # a pipe or a device is written to as it is: it must not be replaced by a file
+    part = path if path.exists() and not path.is_file() else Path(f"{path}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            for line in lines:
+                file.write(line + "\n")
+                count += 1
+        if part != path:
+            part.replace(path)
+    except OSError as error:
+        if part != path:
+            with contextlib.suppress(OSError):
+                part.unlink()
+        raise InvalidInput(
+            f"{str(path)!r} cannot be written: {error.strerror or error}."
+        ) from error
+    return count
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _notices(notices: Sequence[str]) -> None:
+    for notice in notices:
+        _say(f"Note: {_clean(notice)}")
+
+
+def _print_json(plain: Any) -> None:
+    click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
+
+
+def _clean(text: str) -> str:
+    """Return a text on one line with nothing in it that would steer a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+# results as text
+
+
+def _print_report(report: IndexReport, *, everything: bool) -> None:
+    click.echo(f"Indexed {_clean(report.project)} in {report.seconds:,.1f} s")
+    click.echo(
+        f"  files    {report.files:,} ({report.parsed:,} parsed, {report.reused:,} reused, "
+        f"{report.removed:,} removed)"
+    )
+    click.echo(f"  symbols  {report.symbols:,} new")
+    click.echo(f"  vectors  {report.vectors:,} made, {report.vectors_pending:,} missing")
+    if not report.skipped:
+        return
+    click.echo(f"  skipped  {len(report.skipped):,}")
+    if everything:
+        for skipped in report.skipped:
+            click.echo(f"    {_clean(skipped.path)}: {_clean(skipped.reason)}")
+        return
+    # a reason may end in a detail of its file, such as its size
+    by_reason: dict[str, list[str]] = {}
+    for skipped in report.skipped:
+        reason = skipped.reason.partition(":")[0].partition(" (")[0]
+        by_reason.setdefault(reason, []).append(skipped.path)
+    for reason, paths in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
+        names = ", ".join(map(_clean, paths[:_SKIPPED_NAMES]))
+        more = ", … (all: -v)" if len(paths) > _SKIPPED_NAMES else ""
+        click.echo(f"    {len(paths):,} {_clean(reason)}: {names}{more}")
+
+
+def _print_found(found: SearchResult) -> None:
+    _print_hits(found.hits)
+    if not found.hits:
+        _say("Nothing found.")
+    _print_withheld(found.withheld_stale, "--include-stale shows them")
+    _notices(found.notices)
+
+
+def _print_withheld(count: int, cure: str) -> None:
+    if count:
+        _say(f"Stale notes withheld: {count} ({cure}).")
+
+
+def _print_hits(hits: Sequence[Hit]) -> None:
+    places = [_place(hit.path, hit.start_line, hit.end_line) for hit in hits]
+    wide = max((len(place) for place in places if len(place) <= _WIDEST_PLACE), default=0)
+    for hit, place in zip(hits, places, strict=True):
+        start = f"{click.style(hit.id, fg='yellow')}  {place:<{wide}}  "
+        click.echo(start + _cut(_about(hit), len(hit.id) + 4 + max(wide, len(place))))
+
+
+def _about(hit: Hit) -> str:
+    title = "" if hit.title == hit.path else hit.title
+    text = " - ".join(_clean(part) for part in (title, hit.text) if part)
+    marks = ", ".join(part for part in (hit.freshness, *hit.tags, hit.origin) if part)
+    return f"{hit.kind} {text}" + (f" ({_clean(marks)})" if marks else "")
+
+
+def _cut(text: str, taken: int) -> str:
+    """Cut a text to what is left of the line on a terminal; a pipe gets all of it."""
+    if not sys.stdout.isatty():
+        return text
+    left = max(20, shutil.get_terminal_size().columns - taken)
+    return text if len(text) <= left else text[: left - 1] + "…"
+
+
+def _place(path: str | None, start: int | None, end: int | None) -> str:
+    if path is None:
+        return "-"
+    return _clean(path) + (f":{start}-{end}" if start else "")
+
+
+def _print_entry(entry: Entry) -> None:
+    head = [entry.id, _place(entry.path, entry.start_line, entry.end_line), entry.kind]
+    click.echo("  ".join([click.style(head[0], fg="yellow"), *head[1:], _clean(entry.title)]))
+    if entry.note is None:
+        click.echo(entry.source or entry.text)
+        return
+    note = entry.note
+    who = f"{note.author} via {note.agent}" if note.agent else note.author
+    facts = [str(entry.freshness), note.trust, note.scope, who, note.updated_at, *note.tags]
+    click.echo(_clean(", ".join(facts)))
+    for anchor, verdict in zip(note.anchors, entry.verdicts, strict=True):
+        place = _place(anchor.path, anchor.start_line, anchor.end_line)
+        symbol = f" {_clean(anchor.symbol)}" if anchor.symbol else ""
+        reason = f": {_clean(verdict.reason)}" if verdict.reason else ""
+        click.echo(f"  at {place}{symbol} ({verdict.freshness}{reason})")
+    if note.deleted_at:
+        click.echo(
+            f"  forgotten {note.deleted_at}; `stratum forget {note.id} --undo` brings it back"
+        )
+    click.echo(f"\n{entry.text}")
+
+
+def _print_outline(found: OutlineResult) -> None:
+    for path in found.files:
+        click.echo(_clean(path))
+    places = [f"{symbol.start_line}-{symbol.end_line}" for symbol in found.symbols]
+    wide = max(map(len, places), default=0)
+    for symbol, place in zip(found.symbols, places, strict=True):
+        doc = f" - {_clean(symbol.doc)}" if symbol.doc else ""
+        click.echo(f"{place:>{wide}}  {symbol.kind} {_clean(symbol.name)}{doc}")
+    if found.notes:
+        click.echo("\nNotes")
+        _print_hits(found.notes)
+    if not (found.files or found.symbols or found.notes):
+        _say("Nothing is defined here.")
+    _print_withheld(found.withheld_stale, "`stratum search --include-stale` shows them")
+    _notices(found.notices)
+
+
+def _print_status(found: Status) -> None:
+    counts, model = found.counts, found.embedder
+    at = " @ ".join(part for part in (found.branch, (found.commit or "")[:10]) if part)
+    rows = {
+        "project": found.project + (f" ({at})" if at else ""),
+        "root": found.root,
+        "database": f"{found.database} ({found.database_bytes / 1e6:,.1f} MB, "
+        f"schema {found.schema_version})",
+        "indexed": found.indexed_at or "not yet: run `stratum index`",
+        "code": f"{counts['files']:,} files, {counts['symbols']:,} symbols",
+        "notes": f"{counts['notes']:,} ({counts['forgotten']:,} forgotten)",
+        "vectors": f"{model.vectors:,}, {model.pending:,} missing ({model.name})",
+        "version": found.version,
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:<9} {_clean(value)}")
+    for reason in found.degraded:
+        click.echo(click.style("degraded ", fg="yellow") + f" {_clean(reason)}")
+
+
+def _print_finding(finding: Finding) -> None:
+    mark = click.style(f"{finding.result:<8}", fg=_COLOURS[finding.result])
+    click.echo(f"{mark}{finding.check}: {_clean(finding.message)}")
+    if finding.cure:
+        click.echo(f"{'':<8}-> {finding.cure}")
+
+
+# progress
+
+
+class _Bar:
+    """Shows steps of long work on stderr: one line that changes, or a plain line now and then.
+
+    Called with each `Progress`. As a context it leaves the cursor on an empty line.
+    """
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._phase = ""
+        self._begun = self._shown = 0.0
+        self._drawn = False
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finish_line()
+
+    def __call__(self, progress: Progress) -> None:
+        at = time.monotonic()
+        if progress.phase != self._phase:
+            self._finish_line()
+            if self._phase == "files" and progress.phase == "vectors":
+                _say("Words are searchable now; vectors follow (Ctrl-C keeps what is done).")
+            self._phase, self._begun, self._shown = progress.phase, at, 0.0
+        last = progress.total and progress.done >= progress.total
+        if not last and at - self._shown < (_DRAW_EVERY if self._live else _PLAIN_EVERY):
+            return
+        self._shown = at
+        text = progress_text(progress, at - self._begun)
+        if not self._live:
+            _say(text)
+            return
+        left = shutil.get_terminal_size().columns - 1
+        click.echo(f"\r{text[:left]:<{left}}", nl=False, err=True)
+        self._drawn = True
+
+    def _finish_line(self) -> None:
+        if self._drawn:
+            _say("")
+            self._drawn = False
+
+
+def progress_text(progress: Progress, seconds: float) -> str:
+    """Return one step as a line; `seconds` is how long its phase has run, for the time left."""
+    if not progress.total:
+        return f"{progress.phase} …"
+    share = progress.done / progress.total
+    text = f"{progress.phase} {progress.done:,} of {progress.total:,} ({share:.0%})"
+    if 0 < share < 1 and seconds >= 1:
+        left = round(seconds / share - seconds)
+        text += f", about {left // 60}:{left % 60:02} left"
+    return text

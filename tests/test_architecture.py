@@ -1,0 +1,123 @@
+"""Who may import whom: the arrows of docs/architecture.md, read from the source with `ast`."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import stratum
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = sorted((ROOT / "stratum").glob("*.py"))
+BENCH = sorted((ROOT / "bench" / "stratum_bench").glob("*.py"))
+
+# Each module with those it may import, lowest first. A module that is not named here fails.
+ARROWS = {
+    "_version": "",
+    "errors": "",
+    "models": "",
+    "paths": "",
+    "terms": "",
+    "tokens": "",
+    "ranking": "",
+    "migrations": "",
+    "redact": "",
+    "config": "errors",
+    "outline": "models",
+    "freshness": "models",
+    "packing": "models tokens",
+    "notes": "errors models redact terms",
+    "git": "errors",
+    "tree": "errors git models",
+    "embedder": "errors models",
+    "store": "errors migrations models",
+    "resident": "models store",
+    "indexer": "embedder git models outline paths redact store terms tree",
+    "memory": "_version config embedder errors freshness git indexer models notes outline packing"
+    " ranking redact resident store terms tree",
+    "mcp_server": "_version errors memory models notes tokens",
+    "serve": "_version config errors mcp_server memory",
+    "doctor": "config embedder errors git memory migrations models store",
+    "cli": "_version config doctor embedder errors memory models serve",
+    "__main__": "cli",
+    "__init__": "_version config errors memory models",
+}
+# Modules that get values and give values back: no file, process, socket, clock or database.
+PURE = ("freshness", "models", "packing", "paths", "ranking", "redact", "terms")
+EFFECTS = {
+    "apsw", "asyncio", "click", "http", "io", "logging", "os", "random", "shutil", "socket",
+    "sqlite3", "subprocess", "sys", "tempfile", "threading", "time", "urllib",
+}  # fmt: skip
+# Where a measurement has to go below the public names, and to what.
+BELOW = {"raw": "embedder resident store terms", "plain_server": "mcp_server"}
+
+
+def imported(source: Path) -> Iterator[str]:
+    """Yield the full dotted name of everything a file imports, at any depth."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{source.name} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def neighbours(source: Path) -> set[str]:
+    """Return the modules of the package that a file imports."""
+    parts = (name.split(".") for name in imported(source))
+    return {name[1] for name in parts if name[0] == "stratum" and len(name) > 1}
+
+
+def test_every_module_has_its_row_and_every_row_its_module() -> None:
+    assert {source.stem for source in PACKAGE} == set(ARROWS)
+
+
+@pytest.mark.parametrize("source", PACKAGE, ids=lambda source: source.stem)
+def test_a_module_imports_only_what_its_row_allows(source: Path) -> None:
+    assert neighbours(source) - set(ARROWS.get(source.stem, "").split()) == set()
+
+
+def test_the_arrows_of_the_table_all_point_down() -> None:
+    order = list(ARROWS)
+    up = [
+        f"{module} -> {other}"
+        for module, others in itertools.islice(ARROWS.items(), len(order) - 1)
+        for other in others.split()
+        if order.index(other) >= order.index(module)
+    ]
+    assert up == []
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_a_pure_module_imports_nothing_that_has_effects(module: str) -> None:
+    names = {name.partition(".")[0] for name in imported(ROOT / "stratum" / f"{module}.py")}
+    assert names & EFFECTS == set()
+
+
+def test_only_the_store_and_its_schema_hold_sql() -> None:
+    drivers = {
+        source.stem
+        for source in PACKAGE
+        if {"apsw", "sqlite3"} & {name.partition(".")[0] for name in imported(source)}
+    }
+    # doctor asks the driver for its version and nothing else
+    assert drivers == {"store", "migrations", "doctor"}
+    assert "execute(" not in (ROOT / "stratum" / "doctor.py").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("source", BENCH, ids=lambda source: source.stem)
+def test_the_benchmarks_use_public_names_like_a_user_would(source: Path) -> None:
+    below = {f"stratum.{module}" for module in BELOW.get(source.stem, "").split()}
+    public = {f"stratum.{name}" for name in stratum.__all__}
+    private = {
+        name
+        for name in imported(source)
+        if name.startswith("stratum.")
+        and name not in public
+        and name.rpartition(".")[0] not in below
+    }
+    assert private == set()

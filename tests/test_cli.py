@@ -1,0 +1,701 @@
+"""The command line as people meet it: what is printed and where, exit codes, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+from click.testing import CliRunner, Result
+
+from stratum import cli as command_line
+from stratum.cli import cli, progress_text
+from stratum.errors import StratumError
+from stratum.models import Progress
+
+SOURCE = '''"""Boxes and lids."""
+
+
+class Box:
+    """Holds things."""
+
+    def open(self):
+        """Lift the lid."""
+        return self.lid
+
+
+def count_lids(boxes):
+    """Count the lids of all boxes."""
+    return len(boxes)
+'''
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Name a home that is not there yet, and an embedder that needs no model."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("STRATUM_HOME", str(folder))
+    monkeypatch.setenv("STRATUM_EMBED_MODEL", "hashing")
+    monkeypatch.setenv("STRATUM_AUTHOR", "kim")
+    return folder
+
+
+@pytest.fixture
+def repo(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a small repository and go there."""
+    root = tmp_path / "boxes"
+    (root / "src").mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", "-b", "main", str(root)], check=True)
+    (root / "src" / "box.py").write_text(SOURCE)
+    monkeypatch.chdir(root)
+    return root
+
+
+def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(cli, arguments, input=stdin, catch_exceptions=False)
+
+
+def run_outside(
+    *arguments: str, prepare: str = "", stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a process; `prepare` is Python that runs in it before."""
+    code = f"{prepare}\nfrom stratum.cli import main\nmain()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        input=stdin, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def write(*arguments: str, stdin: str | None = None) -> str:
+    result = run("write", *arguments, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return result.stdout.split()[0]
+
+
+def no_traceback(result: Result | subprocess.CompletedProcess[str]) -> None:
+    assert "Traceback" not in result.stderr
+    assert "Traceback" not in result.stdout
+
+
+# what works
+
+
+def test_index_tells_what_it_did_and_search_finds_it(repo: Path) -> None:
+    indexed = run("index")
+    assert indexed.exit_code == 0
+    assert "files    1 (1 parsed, 0 reused, 0 removed)" in indexed.stdout
+    assert "symbols  3 new" in indexed.stdout
+    assert "vectors  4 made, 0 missing" in indexed.stdout
+    assert "Words are searchable now" in indexed.stderr
+    found = run("search", "count", "lids")
+    assert found.exit_code == 0
+    first = found.stdout.splitlines()[0]
+    assert "src/box.py:12-14" in first
+    assert "function count_lids - " in first
+    assert found.stderr == ""
+
+
+def test_index_without_vectors_makes_none(repo: Path) -> None:
+    assert json.loads(run("index", "--no-vectors", "--json").stdout)["vectors"] == 0
+
+
+def test_a_second_index_run_reuses_everything(repo: Path) -> None:
+    os.utime(repo / "src" / "box.py", (1_000_000_000, 1_000_000_000))
+    run("index")
+    again = json.loads(run("index", "--json").stdout)
+    assert (again["parsed"], again["reused"], again["vectors"]) == (0, 1, 0)
+
+
+def test_index_groups_skipped_files_by_reason_and_names_them_all_when_verbose(repo: Path) -> None:
+    for number in range(5):
+        (repo / f"page{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n\0")
+    short = run("index", "--no-vectors").stdout
+    assert "skipped  5" in short
+    assert "page0.png" in short
+    assert "page4.png" not in short
+    assert "page4.png" in run("index", "--no-vectors", "-v").stdout
+
+
+def test_search_without_a_hit_says_so_on_stderr_and_succeeds(repo: Path) -> None:
+    run("index", "--no-vectors")
+    result = run("search", "zebra", "--mode", "lexical")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "Nothing found.\n")
+
+
+def test_search_before_index_says_what_to_run(repo: Path) -> None:
+    result = run("search", "lids", "--mode", "lexical")
+    assert result.exit_code == 0
+    assert "Note: This repository is not indexed yet: run `stratum index`." in result.stderr
+
+
+def test_a_note_goes_from_write_to_search_get_forget_and_back(repo: Path) -> None:
+    id_ = write("Lids", "are", "cheap", "--at", "src/box.py::Box.open", "--tag", "cost")
+    line = run("search", "cheap lids", "--stratum", "notes").stdout
+    assert line.startswith(id_)
+    assert "src/box.py:7-9" in line
+    assert "(fresh, cost, kim, " in line
+    shown = run("get", id_).stdout
+    assert "Lids are cheap" in shown
+    assert "at src/box.py:7-9 Box.open (fresh" in shown
+    assert run("forget", id_).stdout == f"{id_}  forgotten\n"
+    assert run("search", "cheap", "--stratum", "notes").stdout == ""
+    assert run("forget", id_, "--undo").stdout == f"{id_}  restored\n"
+    assert run("search", "cheap", "--stratum", "notes").stdout.startswith(id_)
+
+
+def test_a_stale_note_is_withheld_counted_and_shown_on_request(repo: Path) -> None:
+    id_ = write("Opening lifts the lid", "--at", "src/box.py::Box.open")
+    (repo / "src" / "box.py").write_text(SOURCE.replace("return self.lid", "return None"))
+    hidden = run("search", "opening lifts", "--stratum", "notes")
+    assert hidden.stdout == ""
+    assert "Stale notes withheld: 1 (--include-stale shows them)." in hidden.stderr
+    shown = run("search", "opening lifts", "--stratum", "notes", "--include-stale").stdout
+    assert shown.startswith(id_)
+    assert "(changed, kim" in shown
+
+
+def test_write_masks_a_secret_and_says_so(repo: Path) -> None:
+    secret = "ghp_" + "a1B2c3D4e5" * 3 + "f6G7h8"
+    result = run("write", f"the token is {secret}", "--json")
+    assert secret not in result.output
+    assert json.loads(result.stdout)["redactions"] != []
+    assert "Masked before it was stored" in run("write", f"again: {secret}").stderr
+
+
+def test_write_and_pack_read_stdin(repo: Path) -> None:
+    run("index")
+    id_ = write("-", "--kind", "gotcha", stdin="Lids bend: 蓋\n")
+    assert run("get", id_).stdout.endswith("Lids bend: 蓋\n")
+    assert "src/box.py" in run("pack", "-", stdin="count the lids\n").stdout
+
+
+def test_pack_keeps_its_budget_and_budget_0_prints_nothing(repo: Path) -> None:
+    run("index")
+    packed = json.loads(run("pack", "count lids", "--budget", "60", "--json").stdout)
+    assert 0 < packed["receipt"]["tokens_used"] <= 60
+    assert run("pack", "count lids", "--budget", "0").stdout == ""
+
+
+def test_outline_lists_symbols_of_a_file_and_files_of_a_folder(repo: Path) -> None:
+    run("index", "--no-vectors")
+    symbols = run("outline", "src/box.py").stdout.splitlines()
+    assert symbols[0].strip() == "4-9  class Box - Holds things."
+    assert run("outline").stdout == "src/box.py\n"
+
+
+def test_paths_mean_what_they_mean_to_the_shell(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("index", "--no-vectors")
+    monkeypatch.chdir(repo / "src")
+    assert "class Box" in run("outline", "box.py").stdout
+    assert "class Box" in run("outline", "src/box.py").stdout
+    assert run("write", "note", "--at", "box.py:1-2").exit_code == 0
+    assert run("write", "other note", "--at", "box.py::Box").exit_code == 0
+    assert "box.py" in run("search", "lids", "--path", "box.py", "--mode", "lexical").stdout
+
+
+def test_a_project_elsewhere_is_named_with_an_option(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("index", str(repo), "--no-vectors").exit_code == 0
+    assert "class Box" in run("outline", "src/box.py", "-C", str(repo)).stdout
+    assert "class Box" in run("outline", "src/box.py", "--project", str(repo / "src")).stdout
+
+
+def test_status_tells_what_is_there(repo: Path, home: Path) -> None:
+    run("index")
+    write("a note")
+    shown = run("status").stdout
+    assert "code      1 files, 3 symbols" in shown
+    assert "notes     1 (0 forgotten)" in shown
+    assert "vectors   4, 1 missing (hashing)" in shown
+    assert str(home / "stratum.db") in shown
+
+
+def test_export_and_import_carry_notes_to_another_machine(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = write("Lids are cheap", "--tag", "cost")
+    file = tmp_path / "notes.jsonl"
+    assert run("export", str(file)).exit_code == 0
+    assert file.read_text(encoding="utf-8") == run("export").stdout
+    monkeypatch.setenv("STRATUM_HOME", str(tmp_path / "other"))
+    assert "1 created, 0 updated, 0 unchanged" in run("import", str(file)).stdout
+    assert "Lids are cheap" in run("get", id_).stdout
+    again = run("import", "-", stdin=file.read_bytes())
+    assert "0 created, 0 updated, 1 unchanged" in again.stdout
+
+
+def test_a_bad_line_of_an_import_is_named_and_the_good_ones_are_kept(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("Lids are cheap")
+    lines = run("export").stdout + '{"project": 1\n[]\n'
+    monkeypatch.setenv("STRATUM_HOME", str(tmp_path / "other"))
+    result = run("import", "-", stdin=lines)
+    assert result.exit_code == 1
+    assert "1 created" in result.stdout
+    assert "Not taken: line 3:" in result.stderr
+    assert "Not taken: line 4:" in result.stderr
+
+
+def test_export_to_a_device_leaves_the_device_in_place(repo: Path) -> None:
+    assert run("export", os.devnull).exit_code == 0
+    assert not Path(os.devnull).is_file()
+
+
+def test_reembed_makes_all_vectors_anew(repo: Path) -> None:
+    run("index", "--no-vectors")
+    result = json.loads(run("reembed", "--json").stdout)
+    assert result == {"vectors": 4, "vectors_pending": 0}
+
+
+def test_warmup_loads_the_model(home: Path) -> None:
+    result = json.loads(run("warmup", "--json").stdout)
+    assert (result["name"], result["dimension"]) == ("hashing", 256)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_how_to_and_a_script(shell: str) -> None:
+    lines = run("completion", shell).stdout.splitlines()
+    assert lines[0].startswith("# Add this to ~/.")
+    assert "_STRATUM_COMPLETE" in "\n".join(lines)
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    for name, command in cli.commands.items():
+        shown = run(name, "--help").stdout
+        assert command.help
+        assert f"\n    stratum {name}" in shown or f"| stratum {name}" in shown
+
+
+def test_every_command_that_reports_can_print_json() -> None:
+    without = {
+        name
+        for name, command in cli.commands.items()
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    # export prints JSON lines by itself
+    assert without == {"export", "serve", "completion"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "lids"), ("status",), ("outline", "src/box.py"), ("pack", "lids"),
+        ("index",), ("doctor",), ("write", "a fact"),
+    ],
+)  # fmt: skip
+def test_json_output_is_one_json_value_and_nothing_else(
+    repo: Path, arguments: tuple[str, ...]
+) -> None:
+    assert isinstance(json.loads(run(*arguments, "--json").stdout), dict)
+
+
+def test_the_time_left_is_told_from_the_share_that_is_done() -> None:
+    assert progress_text(Progress("vectors", 1000, 4000), 30.0) == (
+        "vectors 1,000 of 4,000 (25%), about 1:30 left"
+    )
+    assert progress_text(Progress("scan", 0, 0), 3.0) == "scan …"
+
+
+# how it behaves in a shell
+
+
+def test_colours_appear_only_on_a_terminal_that_wants_them(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coloured() -> bool:
+        result = CliRunner().invoke(cli, ["get", "zzzz"], color=True)
+        return "\x1b[" in result.stderr
+
+    assert coloured()
+    assert "\x1b[" not in run("get", "zzzz").stderr
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not coloured()
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert not coloured()
+
+
+def test_a_reader_that_leaves_early_gets_silence(repo: Path) -> None:
+    run("index", "--no-vectors")
+    for number in range(40):
+        write(f"lids {number} " + "long " * 1500)
+    code = "from stratum.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "export"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == command_line.READER_GONE
+
+
+def test_text_that_the_terminal_cannot_show_does_not_stop_the_output(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("蓋 lids", "--at", "src/box.py")
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    result = run_outside("search", "lids", "--stratum", "notes")
+    assert result.returncode == 0
+    assert "? lids" in result.stdout
+
+
+def test_a_path_cannot_steer_the_terminal(repo: Path) -> None:
+    (repo / "src" / "a\x1b[31m.py").write_text(SOURCE)
+    run("index", "--no-vectors")
+    shown = run("search", "lids", "--mode", "lexical").stdout
+    assert "a\\x1b[31m.py" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to a whole console")
+def test_ctrl_c_while_vectors_are_made_keeps_what_is_done(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(400):
+        functions = (f"def lid_{number}_{n}():\n    return {n}\n" for n in range(40))
+        (repo / f"m{number}.py").write_text("\n\n".join(functions))
+    code = "from stratum.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "index"], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("vectors"):
+                break
+        process.send_signal(signal.SIGINT)
+        messages = process.stderr.read()
+    assert process.returncode == command_line.INTERRUPTED
+    assert "What is done is kept" in messages
+    assert "run `stratum index` again to go on" in messages
+    assert "Traceback" not in messages
+    half = json.loads(run("status", "--json").stdout)["embedder"]
+    assert half["vectors"] > 0
+    assert half["pending"] > 0
+    assert half["vectors"] + half["pending"] == 400 * 41 + 4
+
+
+# bad input
+
+
+def test_every_error_class_becomes_a_message_and_its_exit_code(
+    repo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leaves(base: type[StratumError]) -> list[type[StratumError]]:
+        return [base, *(leaf for below in base.__subclasses__() for leaf in leaves(below))]
+
+    for kind in leaves(StratumError):
+
+        @cli.command("boom")
+        @command_line._json_option
+        def boom(as_json: bool, kind: type[StratumError] = kind) -> None:
+            raise kind("It broke.", hint="Mend it.")
+
+        try:
+            said = run("boom")
+            plain = json.loads(run("boom", "--json").stdout)["error"]
+        finally:
+            del cli.commands["boom"]
+        assert said.exit_code == kind.exit_code
+        assert said.stderr == "Error: It broke.\nMend it.\n"
+        assert said.stdout == ""
+        assert (plain["code"], plain["hint"]) == (kind.code, "Mend it.")
+
+
+def test_a_bug_keeps_its_traceback(repo: Path) -> None:
+    prepare = (
+        "from stratum.cli import cli\n@cli.command('boom')\ndef boom(): raise ZeroDivisionError\n"
+    )
+    result = run_outside("boom", prepare=prepare)
+    assert result.returncode == 1
+    assert "ZeroDivisionError" in result.stderr
+
+
+def test_wrong_usage_is_exit_code_2_and_json_on_request(repo: Path) -> None:
+    assert run("search").exit_code == 2
+    assert "Did you mean 'search'?" in run("serach", "x").stderr
+    result = run("search", "x", "--limmit", "3", "--json")
+    assert result.exit_code == 2
+    error = json.loads(result.stdout)["error"]
+    assert error["code"] == "usage"
+    assert "--limit" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "sentence"),
+    [
+        (("index", "/no/such/place"), 2, "is not a file or folder that can be reached"),
+        (("search", ""), 2, "The query has no word to look for."),
+        (("search", "lids", "--limit", "0"), 2, "limit is 0; it must be from 1 to 100."),
+        (("search", "lids", "--since", "soon"), 2, "'soon' is neither a date nor an age."),
+        (("search", "lids", "--path", "../else"), 2, "is outside"),
+        (("outline", "../else"), 2, "is outside"),
+        (("outline", "src/bxo.py"), 3, "There is no file or folder 'src/bxo.py'"),
+        (("write", "x", "--at", "/etc/passwd"), 2, "is outside"),
+        (("write", "x", "--at", "src/box.py::Box.opne"), 3, "Did you mean: Box.open, "),
+        (("write", "x", "--at", "src/box.py:90-99"), 2, "it has 14 lines"),
+        (("write", "x", "--supersedes", "aaaaaaaaaaaa"), 3, "Nothing has the id aaaaaaaaaaaa."),
+        (("write", "  "), 2, "The note is empty."),
+        (("write", "x" * 8001), 2, "The note has 8,001 characters; at most 8,000 are kept."),
+        (("get", "aaaaaaaaaaaa"), 3, "Nothing has the id aaaaaaaaaaaa."),
+        (("get", "no such id"), 2, "is not an id."),
+        (("forget", "aaaa"), 3, "Nothing has the id aaaa."),
+        (("pack", "lids", "--budget", "-1"), 2, "budget is -1"),
+        (("import", "nothing.jsonl"), 3, "There is no file 'nothing.jsonl'."),
+        (("import", "src"), 2, "'src' cannot be read"),
+        (("export", "nowhere/notes.jsonl"), 2, "'nowhere/notes.jsonl' cannot be written"),
+        (("export", ""), 2, "cannot be written"),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_a_sentence_and_loses_nothing(
+    repo: Path, arguments: tuple[str, ...], exit_code: int, sentence: str
+) -> None:
+    run("index", "--no-vectors")
+    write("Lids are cheap")
+    before = run("export").stdout
+    result = run(*arguments)
+    no_traceback(result)
+    assert sentence in result.stderr
+    assert result.exit_code == exit_code
+    assert result.stdout == ""
+    assert run("export").stdout == before
+
+
+def test_an_ambiguous_id_lists_those_it_may_mean(repo: Path) -> None:
+    header, line = run("export").stdout, ""
+    write("one")
+    plain = json.loads(run("export").stdout.splitlines()[1])
+    for id_, text in (("aaaabbbbcccc", "two"), ("aaaaddddeeee", "three")):
+        line += json.dumps({**plain, "id": id_, "text": text}) + "\n"
+    assert run("import", "-", stdin=header + line).exit_code == 0
+    result = run("get", "aaaa")
+    assert result.exit_code == 2
+    assert "More than one id begins with aaaa." in result.stderr
+    assert "Did you mean: aaaabbbbcccc, aaaaddddeeee?" in result.stderr
+
+
+def test_nul_bytes_are_refused_in_a_note_and_passed_over_in_a_task(repo: Path) -> None:
+    run("index")
+    result = run("write", "-", stdin="a\0b")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "The note contains a NUL byte." in result.stderr
+    assert "src/box.py" in run("pack", "-", stdin="count\0lids").stdout
+
+
+def test_a_huge_task_is_cut_and_answered(repo: Path) -> None:
+    run("index")
+    result = run("pack", "-", stdin="count lids " * 500_000)
+    assert result.exit_code == 0
+    assert "The query was cut to its first 32,000 characters." in result.stderr
+    assert "src/box.py" in result.stdout
+
+
+def test_bytes_that_are_no_text_are_refused_by_import(repo: Path) -> None:
+    result = run("import", "-", stdin=b'{"stratum_export": 1}\n\xff\xfe\n')
+    assert result.exit_code == 2
+    assert "is not UTF-8 text: invalid start byte at byte 22." in result.stderr
+
+
+@pytest.mark.parametrize("surrogate", ["search", "write", "pack"])
+def test_arguments_that_are_no_unicode_do_not_crash(repo: Path, surrogate: str) -> None:
+    run("index", "--no-vectors")
+    result = run(surrogate, os.fsdecode(b"lids caf\xe9"))
+    assert result.exit_code == 0
+    no_traceback(result)
+
+
+def drop_privileges() -> str:
+    """Return Python that takes from root the right to read what is forbidden; others lack it."""
+    return (
+        "import ctypes, os, sys\n"
+        "if os.geteuid() == 0 and not os.environ.get('DROPPED'):\n"
+        "    libc = ctypes.CDLL(None, use_errno=True)\n"
+        "    for capability in (1, 2):\n"  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        "        assert libc.prctl(24, capability, 0, 0, 0) == 0\n"  # PR_CAPBSET_DROP
+        "    os.environ['DROPPED'] = '1'\n"
+        "    os.execv(sys.executable, sys.orig_argv)\n"
+    )
+
+
+def test_an_unreadable_file_is_listed_and_the_rest_is_indexed(repo: Path) -> None:
+    (repo / "secret.py").write_text(SOURCE)
+    (repo / "secret.py").chmod(0)
+    result = run_outside("index", "--json", prepare=drop_privileges())
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["files"] >= 1
+    reasons = {skipped["path"]: skipped["reason"] for skipped in report["skipped"]}
+    assert "permission denied" in reasons["secret.py"].lower()
+    assert "count_lids" in run("search", "count lids").stdout
+
+
+def test_a_file_that_is_not_utf_8_is_indexed(repo: Path) -> None:
+    (repo / "latin.py").write_bytes(b'def caf\xe9():\n    """Serve coffee."""\n')
+    run("index", "--no-vectors")
+    assert "latin.py" in run("search", "coffee", "--mode", "lexical").stdout
+
+
+def test_a_huge_file_is_listed_and_not_read(repo: Path) -> None:
+    with (repo / "huge.py").open("wb") as file:
+        file.truncate(100 * 1024 * 1024)
+    report = json.loads(run("index", "--json").stdout)
+    assert [skipped["path"] for skipped in report["skipped"]] == ["huge.py"]
+    assert report["symbols"] == 3
+
+
+def test_a_loop_of_links_ends(repo: Path) -> None:
+    (repo / "src" / "loop").symlink_to(repo, target_is_directory=True)
+    (repo / "self").symlink_to(repo / "self")
+    report = json.loads(run("index", "--json").stdout)
+    assert report["files"] == 1
+    assert {skipped["path"] for skipped in report["skipped"]} == {"src/loop", "self"}
+
+
+# a database that cannot be used
+
+
+def database_of(home: Path, notes: int = 1) -> Path:
+    for number in range(notes):
+        write(f"note number {number}")
+    return home / "stratum.db"
+
+
+def test_a_damaged_database_is_named_and_left_alone(repo: Path, home: Path) -> None:
+    home.mkdir()
+    database = home / "stratum.db"
+    damaged = b"this is no database " * 1000
+    database.write_bytes(damaged)
+    result = run("search", "lids")
+    assert result.exit_code == 4
+    assert "is damaged or is not a database" in result.stderr
+    assert database.read_bytes() == damaged
+
+
+def test_a_database_of_a_later_version_is_refused_unchanged(repo: Path, home: Path) -> None:
+    database = database_of(home)
+    db = apsw.Connection(str(database))
+    db.execute("PRAGMA user_version = 999")
+    db.close()
+    before = database.read_bytes()
+    result = run("status")
+    assert result.exit_code == 4
+    assert "was written by a later version of Stratum" in result.stderr
+    assert "uv tool upgrade" in result.stderr
+    assert database.read_bytes() == before
+
+
+def test_a_home_below_a_file_is_named(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STRATUM_HOME", str(tmp_path / "file" / "home"))
+    result = run("status")
+    assert result.exit_code == 4
+    assert "cannot be used: Not a directory." in result.stderr
+    assert "Set STRATUM_HOME to a folder you can write." in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit on a file's size")
+def test_a_disk_that_takes_no_more_loses_nothing(repo: Path, home: Path) -> None:
+    database = database_of(home, notes=3)
+    before = run("export").stdout
+    limit = database.stat().st_size + 8192
+    prepare = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
+    result = run_outside("import", "-", prepare=prepare, stdin=before * 3 + many_notes(before))
+    assert result.returncode == 4
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.stderr
+    assert run("export").stdout == before
+
+
+def many_notes(exported: str) -> str:
+    plain = json.loads(exported.splitlines()[1])
+    letters = "abcdefghijklmnop"
+    ids = (f"{a}{b}zzzzzzzzzz" for a in letters for b in letters)
+    return "".join(json.dumps({**plain, "id": id_, "text": id_ * 600}) + "\n" for id_ in ids)
+
+
+def test_a_database_that_stays_locked_is_an_error_that_says_to_try_again(
+    repo: Path, home: Path
+) -> None:
+    """Takes as long as the timeout, which nobody can set."""
+    database = database_of(home)
+    before = run("export").stdout
+    holder = apsw.Connection(str(database))
+    holder.execute("BEGIN IMMEDIATE")
+    result = run_outside("write", "a second note", "--json")
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert result.returncode == 4
+    error = json.loads(result.stdout)["error"]
+    assert "has been locked by another process" in error["message"]
+    assert error["retryable"] is True
+    assert run("export").stdout == before
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("embed_modle = 'none'", "has a setting that Stratum does not know: 'embed_modle'."),
+        ("embed_modle = 'none'", "Did you mean: embed_model?"),
+        ("threads = 'many'", "should be a whole number, but is 'many'."),
+        ("threads = 0", "threads must be at least 1, but is 0."),
+        ("log_level = 'loud'", "Choose one of debug, info, warning, error."),
+        ("offline = ", "cannot be read"),
+    ],
+)
+def test_a_wrong_settings_file_is_named_with_its_mistake(
+    repo: Path, home: Path, text: str, sentence: str
+) -> None:
+    home.mkdir()
+    (home / "config.toml").write_text(text)
+    result = run("status")
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert sorted(path.name for path in home.iterdir()) == ["config.toml"]
+
+
+def test_an_unknown_model_is_refused_before_anything_is_done(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRATUM_EMBED_MODEL", "no model")
+    result = run("warmup")
+    assert result.exit_code == 2
+    assert "There is no embedding model named 'no model'." in result.stderr
+
+
+def test_warmup_downloads_nothing_when_offline(
+    repo: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRATUM_EMBED_MODEL", "BAAI/bge-small-en-v1.5")
+    monkeypatch.setenv("STRATUM_OFFLINE", "1")
+    result = run("warmup")
+    assert result.exit_code == 4
+    assert "nothing may be downloaded: offline is set." in result.stderr
+    assert not home.exists()
+
+
+def test_the_readme_reads_notes_with_plain_sqlite(repo: Path, home: Path) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    sql = readme.partition('stratum.db "')[2].partition('"\n```')[0]
+    kept, forgotten = write("Lids are cheap"), write("Lids are dear")
+    run("forget", forgotten)
+    db = apsw.Connection(str(home / "stratum.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    rows = list(db.execute(sql))
+    db.close()
+    assert [(row[0], row[2], row[4]) for row in rows] == [(kept, "kim", "Lids are cheap")]
