@@ -1,0 +1,112 @@
+"""The command line of the benchmarks: `python -m stratum_bench start|search|durability`.
+
+Owns the options; progress goes to stderr, the result to stdout as a table or, with --json, as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from stratum import StratumError
+from stratum_bench.measure import Result, as_text, progress
+
+# What each size stands for; options on the command line override single values.
+_SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "start": {"smoke": {"runs": 2}, "full": {"runs": 20}},
+    "search": {
+        "smoke": {"records": (600,), "queries": 50},
+        "full": {"records": (1_000, 10_000, 50_000), "queries": 100},
+    },
+    "durability": {
+        "smoke": {"kills": 5, "processes": 4, "writes": 25},
+        "full": {"kills": 50, "processes": 8, "writes": 500},
+    },
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        result = _run(options)
+    except StratumError as error:
+        print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        progress("stopped: nothing is left behind")
+        return 130
+    if options.json:
+        print(json.dumps(result.to_dict(), indent=2))
+    else:
+        print(as_text(result))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> Result:
+    # numpy's threads would count as CPU of whoever is asked last; set before numpy is imported
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    values = dict(_SIZES[options.command][options.size])
+    values |= {name: given for name in values if (given := getattr(options, name)) is not None}
+    if options.command == "start":
+        from stratum_bench import start
+
+        return start.run(options.size, options.seed, embedder=options.embedder, **values)
+    if options.command == "search":
+        from stratum_bench import search
+
+        return search.run(options.size, options.seed, embedder=options.embedder, **values)
+    from stratum_bench import durability
+
+    return durability.run(options.size, options.seed, **values)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m stratum_bench", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = _command(commands, "start", "time from process start to the first answers over stdio")
+    start.add_argument("--runs", type=_positive, help="rounds; each starts every rival once")
+    _add_embedder(start, "bundled")
+    search = _command(commands, "search", "time and recall of searches beside plain scans")
+    search.add_argument("--records", type=_sizes, help="sizes in order, as 1000,10000,50000")
+    search.add_argument("--queries", type=_positive, help="queries of each of the two kinds")
+    _add_embedder(search, "hashing")
+    durability = _command(commands, "durability", "kill -9 of writers; many writers at once")
+    durability.add_argument("--kills", type=_positive)
+    durability.add_argument("--processes", type=_positive)
+    durability.add_argument("--writes", type=_positive, help="of each process")
+    return parser
+
+
+def _command(commands: Any, name: str, meaning: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=meaning, description=meaning)
+    parser.add_argument("--size", choices=("smoke", "full"), default="full")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _add_embedder(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--embedder", choices=("hashing", "bundled"), default=default)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(_positive(part) for part in text.split(","))
+    if list(sizes) != sorted(set(sizes)):
+        raise argparse.ArgumentTypeError("sizes must grow: the same project is added to")
+    return sizes
+
+
+if __name__ == "__main__":
+    sys.exit(main())
