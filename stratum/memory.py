@@ -80,6 +80,7 @@ CANDIDATES = 100  # taken from each ranked list before fusion
 FIRST_INDEX_WAIT, EDIT_WAIT = 1.0, 0.3
 EDIT_PAUSE = 2.0  # seconds between two looks for edits
 _CACHED_FILES = 256
+_TELLING_TERMS = 8
 SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near-duplicate
 _PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
 _SOURCE_LINES = 400  # lines of source that `get` shows
@@ -561,8 +562,15 @@ class Memory:
         text, blob = found
         if blob == anchor.blob or not anchor.symbol:
             return CurrentFile(blob, text, Outline("", 0, "", ()))
-        language = outline.language_of(anchor.path, text)
-        return CurrentFile(blob, text, outline.outline(text, language))
+        return CurrentFile(blob, text, self._outlined(anchor.path, text, blob))
+
+    def _outlined(self, path: str, text: str, blob: str) -> Outline:
+        """Return the outline of a content: from the index if it was ever parsed, else anew."""
+        language = outline.language_of(path, text)
+        known = self._store().outline(
+            self._place().project_id, blob, language, outline.OUTLINE_VERSION
+        )
+        return known or outline.outline(text, language)
 
     def _content(self, path: str) -> tuple[str, str] | None:
         """Return text and blob id of a file as it stands on the disk, or None."""
@@ -688,8 +696,7 @@ class Memory:
             if full.is_file():
                 raise InvalidInput(f"{relative} is not a text file that can be read.")
             raise self._no_such_path(place, relative)
-        text = found[0]
-        parsed = outline.outline(text, outline.language_of(relative, text))
+        parsed = self._outlined(relative, *found)
         return OutlineResult(
             relative, self.project, parsed.language, parsed.lines, _scrubbed(parsed.symbols), (),
             notes, withheld, () if parsed.complete else ("The file has syntax errors.",),
@@ -786,9 +793,9 @@ class Memory:
 
     def _similar(self, place: Worktree, note: Note) -> tuple[str, ...]:
         mine = terms(note.text)
-        found = self._store().lexical(
-            place, query_terms(note.text), Filters(stratum="notes"), limit=5
-        )
+        # near-duplicates share the long words, and a few of them are looked up much faster
+        telling = sorted(query_terms(note.text), key=len, reverse=True)[:_TELLING_TERMS]
+        found = self._store().lexical(place, telling, Filters(stratum="notes"), limit=5)
         others = self._store().notes_by_record([id_ for id_, _ in found]).values()
         return tuple(
             other.id
@@ -830,7 +837,7 @@ class Memory:
         return Anchor(relative, blob=blob)
 
     def _symbol_anchor(self, path: str, symbol: str, text: str, blob: str) -> Anchor:
-        parsed = outline.outline(text, outline.language_of(path, text))
+        parsed = self._outlined(path, text, blob)
         exact = [found for found in parsed.symbols if found.name == symbol]
         partial = [found for found in parsed.symbols if found.name.endswith("." + symbol)]
         named = exact or (partial if len({found.name for found in partial}) == 1 else [])

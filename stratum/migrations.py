@@ -55,8 +55,9 @@ def m001_create_tables(db: apsw.Connection) -> None:
         CREATE INDEX record_project ON record (project_id, stratum, kind);
         CREATE INDEX record_pending ON record (project_id, space_id, embed) WHERE embed > 0;
 
+        -- `label` is the project and its stratum, "p7 p7.code": a query ranks no other rows.
         CREATE VIRTUAL TABLE record_fts USING fts5 (
-            project, name, text, body, tokenize = "{TOKENIZER}"
+            label, name, text, body, tokenize = "{TOKENIZER}"
         );
         CREATE VIRTUAL TABLE record_terms USING fts5vocab ('record_fts', 'row');
 

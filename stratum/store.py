@@ -35,7 +35,7 @@ from stratum.errors import (
     StoreUnavailable,
 )
 from stratum.migrations import MIGRATIONS
-from stratum.models import Anchor, Filters, NewRecord, NewSymbol, Note
+from stratum.models import Anchor, Filters, NewRecord, NewSymbol, Note, Outline, Symbol
 
 if TYPE_CHECKING:
     from stratum.migrations import Migration
@@ -470,8 +470,14 @@ class Store:
              record.embed),
         )  # fmt: skip
         self._run(
-            "INSERT INTO record_fts (rowid, project, name, text, body) VALUES (?, ?, ?, ?, ?)",
-            (record_id, f"p{project_id}", record.name_terms, record.text_terms, record.body_terms),
+            "INSERT INTO record_fts (rowid, label, name, text, body) VALUES (?, ?, ?, ?, ?)",
+            (
+                record_id,
+                f"p{project_id} p{project_id}.{record.stratum}",
+                record.name_terms,
+                record.text_terms,
+                record.body_terms,
+            ),
         )
         return record_id
 
@@ -503,24 +509,23 @@ class Store:
         """Tell long-lived readers that the tree has changed; inside a transaction."""
         self._run("UPDATE worktree SET generation = generation + 1 WHERE id = ?", (worktree_id,))
 
-    def file(self, worktree_id: int, path: str) -> tuple[str, str, int] | None:
-        """Return blob hash, language and number of lines of an indexed file."""
+    def outline(
+        self, project_id: int, blob_hash: str, language: str, version: int
+    ) -> Outline | None:
+        """Return the outline of a content that was parsed by this version, without its doc."""
         row = self._row(
-            "SELECT b.hash, b.language, b.lines FROM tree_entry t JOIN blob b ON b.id = t.blob_id"
-            " WHERE t.worktree_id = ? AND t.path = ?",
-            (worktree_id, path),
+            "SELECT id, lines, complete FROM blob WHERE project_id = ? AND hash = ?"
+            " AND language = ? AND outline_version = ?",
+            (project_id, blob_hash, language, version),
         )
-        return (row[0], row[1], row[2]) if row else None
-
-    def symbols(self, worktree_id: int, path: str) -> list[tuple[Any, ...]]:
-        """Return (title, kind, start, end, signature, doc, body_hash) of a file's symbols."""
-        return self._rows(
+        if row is None:
+            return None
+        symbols = self._rows(
             "SELECT r.title, r.kind, s.start_line, s.end_line, s.signature, s.doc, s.body_hash"
-            " FROM tree_entry t JOIN symbol s ON s.blob_id = t.blob_id"
-            " JOIN record r ON r.id = s.record_id"
-            " WHERE t.worktree_id = ? AND t.path = ? ORDER BY s.ord",
-            (worktree_id, path),
+            " FROM symbol s JOIN record r ON r.id = s.record_id WHERE s.blob_id = ? ORDER BY s.ord",
+            (row[0],),
         )
+        return Outline(language, row[1], "", tuple(Symbol(*s) for s in symbols), bool(row[2]))
 
     def paths(self, worktree_id: int, prefix: str = "") -> list[str]:
         """Return the indexed paths below a folder, or all."""
@@ -557,7 +562,8 @@ class Store:
         if not terms:
             return []
         asked = " OR ".join('"' + term.replace('"', '""') + '"' for term in terms)
-        match = f'project : "p{worktree.project_id}" AND {{name text body}} : ({asked})'
+        label = f"p{worktree.project_id}" + (f".{filters.stratum}" if filters.stratum else "")
+        match = f'label : "{label}" AND {{name text body}} : ({asked})'
         condition, values = _visible(worktree, filters)
         rows = self._rows(
             "SELECT r.id, bm25(record_fts, 0.0, ?, ?, ?) AS score FROM record_fts"
@@ -641,11 +647,11 @@ class Store:
         places: dict[int, list[Place]] = {}
         for record_id, *rest in self._rows(
             "SELECT s.record_id, t.path, s.start_line, s.end_line, t.record_id FROM symbol s"
-            " JOIN tree_entry t ON t.blob_id = s.blob_id AND t.worktree_id = ?"
+            " CROSS JOIN tree_entry t ON t.blob_id = s.blob_id AND +t.worktree_id = ?"
             " WHERE s.record_id IN (SELECT value FROM json_each(?))"
             " UNION ALL SELECT t.record_id, t.path, 1, b.lines, t.record_id FROM tree_entry t"
             " JOIN blob b ON b.id = t.blob_id"
-            " WHERE t.worktree_id = ? AND t.record_id IN (SELECT value FROM json_each(?))"
+            " WHERE +t.worktree_id = ? AND t.record_id IN (SELECT value FROM json_each(?))"
             " ORDER BY 2, 3",
             (worktree.id, wanted, worktree.id, wanted),
         ):
@@ -1054,15 +1060,19 @@ def _name_condition(column: str, name: str) -> tuple[str, list[Any]]:
 
 
 def _visible(worktree: Worktree, filters: Filters) -> tuple[str, list[Any]]:
-    """Return the SQL condition on `record r` for what can be seen, and its parameters."""
+    """Return the SQL condition on `record r` for what can be seen, and its parameters.
+
+    CROSS JOIN and the plus signs keep SQLite from walking all files of the worktree once for every
+    record, which its planner otherwise prefers: 1 s instead of 20 ms at 50,000 records.
+    """
     in_path = "1"
     path_values: list[Any] = []
     if filters.path is not None:
         in_path, path_values = _path_condition("t.path", filters.path)
     code = (
-        "EXISTS (SELECT 1 FROM tree_entry t WHERE t.record_id = r.id AND t.worktree_id = ?"
-        f" AND {in_path}) OR EXISTS (SELECT 1 FROM symbol s JOIN tree_entry t"
-        f" ON t.blob_id = s.blob_id AND t.worktree_id = ? AND {in_path} WHERE s.record_id = r.id)"
+        "EXISTS (SELECT 1 FROM tree_entry t WHERE t.record_id = r.id AND +t.worktree_id = ?"
+        f" AND {in_path}) OR EXISTS (SELECT 1 FROM symbol s CROSS JOIN tree_entry t"
+        f" ON t.blob_id = s.blob_id AND +t.worktree_id = ? AND {in_path} WHERE s.record_id = r.id)"
     )
     values: list[Any] = [worktree.id, *path_values, worktree.id, *path_values]
     note = f"EXISTS (SELECT 1 FROM note n WHERE n.record_id = r.id AND {_LIVING_NOTE})"

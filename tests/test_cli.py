@@ -592,7 +592,7 @@ def test_a_database_of_a_later_version_is_refused_unchanged(repo: Path, home: Pa
     result = run("status")
     assert result.exit_code == 4
     assert "was written by a later version of Stratum" in result.stderr
-    assert "uv tool upgrade" in result.stderr
+    assert "Upgrade Stratum" in result.stderr
     assert database.read_bytes() == before
 
 

@@ -189,8 +189,8 @@ def test_recall_of_the_sign_bits_is_at_least_99_in_100(
     store: Store, place: Worktree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resident_module, "_BITS_FROM", 100)
-    monkeypatch.setattr(resident_module, "_BIT_BLOCK", 1024)
-    monkeypatch.setattr(resident_module, "_RESCORED", 300)
+    monkeypatch.setattr(resident_module, "_BLOCK", 1024)
+    monkeypatch.setattr(resident_module, "_RESCORED", 100)
     for i in range(40):
         add_file(store, place, f"many{i}.py", *(f"n{i}x{j}" for j in range(100)))
     place = store.worktree("/shop") or place

@@ -315,7 +315,9 @@ def test_every_old_database_opens_with_all_it_held(old: Path, tmp_path: Path) ->
     assert store.note(fixture.FORGOTTEN.id) == fixture.FORGOTTEN
     assert found(store, place, "tax") == [""]
     assert found(store, place, "fire") == []
-    assert store.symbols(place.id, "shop/cart.py")[0][0] == "Cart.total"
+    outline = store.outline(place.project_id, "b" * 40, "python", 1)
+    assert outline is not None
+    assert [symbol.name for symbol in outline.symbols] == ["Cart.total"]
     space = store.space("f" * 16)
     assert space is not None
     assert len(store.nearest(space, place, fixture.VECTOR, Filters(), 5)) == 3
