@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from stratum import paths, tree
 from stratum.embedder import Embedder
+from stratum.files import RACY_NS
 from stratum.git import Worktree, blob_id
 from stratum.models import (
     EMBED_FILE,
@@ -38,8 +39,6 @@ Report = Callable[[Progress], None]
 _BATCH_FILES = 64  # files stored in one transaction: about 0.1 s under the write lock
 _EMBED_BATCH = 64  # vectors stored in one transaction
 _EMBED_WINDOW = 1024  # records fetched at once and sorted by length, so that padding is cheap
-# A file changed this shortly before it was read may change again within one tick of its clock.
-RACY_NS = 2_000_000_000
 _MAX_REPEATS = 4  # of one term in a body: BM25 hardly rewards more
 _MAX_BODY = 64 * 1024  # characters of a body that are searched
 _MAX_DATA_BODY = 8 * 1024  # of a file that is neither code nor prose: catalogues, fixtures, data

@@ -20,11 +20,13 @@ from typing import Any
 
 from stratum import git, outline, packing, ranking, tree
 from stratum._version import __version__
+from stratum.background import Background
 from stratum.config import Settings
 from stratum.embedder import Embedder, open_embedder
-from stratum.errors import EmbedderUnavailable, InvalidInput, NotFound, StratumError
-from stratum.freshness import CurrentFile, judge, lines_hash, worst
-from stratum.indexer import RACY_NS, Report, TreeIndexer, embed_pending
+from stratum.errors import EmbedderUnavailable, InvalidInput, NotFound
+from stratum.files import Files
+from stratum.freshness import lines_hash, worst
+from stratum.indexer import Report, TreeIndexer, embed_pending
 from stratum.models import (
     MODES,
     NOTE_KINDS,
@@ -45,7 +47,6 @@ from stratum.models import (
     Progress,
     Scope,
     SearchResult,
-    Skipped,
     Status,
     Transfer,
     Verdict,
@@ -79,7 +80,6 @@ CANDIDATES = 100  # taken from each ranked list before fusion
 # A small repository is read in less, and so is an edit; a large one answers from what is there.
 FIRST_INDEX_WAIT, EDIT_WAIT = 1.0, 0.3
 EDIT_PAUSE = 2.0  # seconds between two looks for edits
-_CACHED_FILES = 256
 _TELLING_TERMS = 8
 SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near-duplicate
 _PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
@@ -121,14 +121,10 @@ class Memory:
         self._embedder_opened = False
         self._resident: Any = None
         self._building: threading.Thread | None = None
-        self._background: threading.Thread | None = None
+        self._background: Background | None = None
         self._stop = threading.Event()
-        self._again = threading.Event()
-        self._idle = threading.Event()
-        self._progress: Progress | None = None
-        self._background_error = ""
         self._followed = 0.0
-        self._files: dict[str, tuple[tuple[int, int], str, str]] = {}
+        self._files = Files(self.worktree.root, settings.max_file_bytes, self._known_outline)
 
     def __enter__(self) -> Memory:
         return self
@@ -139,10 +135,10 @@ class Memory:
     def close(self) -> None:
         """Stop background work after its current batch and close the database."""
         self._stop.set()
-        self._again.set()
-        for thread in (self._background, self._building):
-            if thread is not None:
-                thread.join()
+        if self._background is not None:
+            self._background.stop()
+        if self._building is not None:
+            self._building.join()
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
@@ -171,6 +167,10 @@ class Memory:
                     self.worktree.identity, self.worktree.name, root
                 )
             return self._stored
+
+    def _known_outline(self, blob: str, language: str) -> Outline | None:
+        project_id = self._place().project_id
+        return self._store().outline(project_id, blob, language, outline.OUTLINE_VERSION)
 
     def _open_embedder(self) -> Embedder | None:
         with self._lock:
@@ -272,50 +272,29 @@ class Memory:
         """
         with self._lock:
             if self._background is None:
-                self._background = threading.Thread(
-                    target=self._work_in_background, name="stratum-index", daemon=True
-                )
+                self._background = Background(self._work_in_background)
                 self._background.start()
 
-    def _work_in_background(self) -> None:
-        try:
-            store = open_store(self.settings.database)
-        except StratumError as error:
-            self._background_error = error.message
-            return
-        with contextlib.closing(store):
-            while not self._stop.is_set():
-                self._again.clear()
-                try:
-                    self._index(store, self._set_progress, True, self._stop)
-                    self._background_error = ""
-                except StratumError as error:
-                    self._background_error = f"{error.message} {error.hint}".strip()
-                self._progress = None
-                if not self._again.is_set():
-                    self._idle.set()
-                self._again.wait()
-
-    def _set_progress(self, progress: Progress) -> None:
-        self._progress = progress
+    def _work_in_background(self, report: Report, stop: threading.Event) -> None:
+        with contextlib.closing(open_store(self.settings.database)) as store:
+            self._index(store, report, True, stop)
 
     def wait_for_background(self, seconds: float) -> bool:
-        """Wait until background work has nothing left to do; return whether it has not."""
-        return self._idle.wait(seconds)
+        """Wait until background work has nothing left to do; return whether that came in time."""
+        return self._background is None or self._background.wait(seconds)
 
     def _wake_background(self) -> None:
-        self._idle.clear()
-        self._again.set()
+        if self._background is not None:
+            self._background.wake()
 
-    def _follow_edits(self, seconds: float) -> None:
+    def _follow_edits(self, background: Background, seconds: float) -> None:
         """Look for edits before a search, and give a small change the time to be indexed."""
-        rested = time.monotonic() - self._followed > EDIT_PAUSE
-        if self._idle.is_set() and not rested:
-            return
-        if self._idle.is_set():
+        if background.idle:
+            if time.monotonic() - self._followed < EDIT_PAUSE:
+                return
             self._followed = time.monotonic()
-            self._wake_background()
-        self.wait_for_background(seconds)
+            background.wake()
+        background.wait(seconds)
 
     def reembed(
         self, *, report: Report = silent, stop: threading.Event | None = None
@@ -380,7 +359,8 @@ class Memory:
             )
         place = self._place()
         if self._background is not None:
-            self._follow_edits(FIRST_INDEX_WAIT if place.indexed_at is None else EDIT_WAIT)
+            first = place.indexed_at is None
+            self._follow_edits(self._background, FIRST_INDEX_WAIT if first else EDIT_WAIT)
             place = self._place()
         notices += self._index_notices(place)
         ran, lists, notice = self._candidates(place, query, asked, filters, mode)
@@ -512,7 +492,7 @@ class Memory:
         return hits[:limit], withheld
 
     def _note_hit(self, note: Note, score: float) -> Hit:
-        verdicts = self._verdicts(note)
+        verdicts = self._files.verdicts(note)
         first = verdicts[0] if verdicts else Verdict("unanchored")
         return Hit(
             id=note.id,
@@ -530,11 +510,11 @@ class Memory:
         )
 
     def _index_notices(self, place: Worktree) -> list[str]:
-        if self._background_error:
-            return [f"Indexing failed: {self._background_error}"]
-        progress = self._progress
-        if progress is not None:
-            done = _progress_text(progress)
+        background = self._background
+        if background is not None and background.error:
+            return [f"Indexing failed: {background.error}"]
+        if background is not None and background.progress is not None:
+            done = _progress_text(background.progress)
             return [f"Indexing is under way ({done}): answers come from what is there so far."]
         if place.indexed_at is None:
             return ["This repository is not indexed yet: run `stratum index`."]
@@ -550,52 +530,6 @@ class Memory:
         since = _since(filters.since) if filters.since is not None else None
         return dataclasses.replace(filters, path=path, since=since)
 
-    # freshness
-
-    def _verdicts(self, note: Note) -> tuple[Verdict, ...]:
-        return tuple(judge(anchor, self._current(anchor)) for anchor in note.anchors)
-
-    def _current(self, anchor: Anchor) -> CurrentFile | None:
-        found = self._content(anchor.path)
-        if found is None:
-            return None
-        text, blob = found
-        if blob == anchor.blob or not anchor.symbol:
-            return CurrentFile(blob, text, Outline("", 0, "", ()))
-        return CurrentFile(blob, text, self._outlined(anchor.path, text, blob))
-
-    def _outlined(self, path: str, text: str, blob: str) -> Outline:
-        """Return the outline of a content: from the index if it was ever parsed, else anew."""
-        language = outline.language_of(path, text)
-        known = self._store().outline(
-            self._place().project_id, blob, language, outline.OUTLINE_VERSION
-        )
-        return known or outline.outline(text, language)
-
-    def _content(self, path: str) -> tuple[str, str] | None:
-        """Return text and blob id of a file as it stands on the disk, or None."""
-        full = self.worktree.root / path
-        try:
-            stat = full.stat()
-        except (OSError, ValueError):
-            return None
-        key = (stat.st_mtime_ns, stat.st_size)
-        cached = self._files.get(path)
-        if cached is not None and cached[0] == key:
-            return cached[1], cached[2]
-        found = tree.read_text(
-            self.worktree.root, path, max_bytes=max(stat.st_size, self.settings.max_file_bytes)
-        )
-        if isinstance(found, Skipped):
-            return None
-        text, raw = found
-        blob = git.blob_id(raw)
-        if time.time_ns() - stat.st_mtime_ns > RACY_NS:
-            if len(self._files) >= _CACHED_FILES:
-                self._files.clear()
-            self._files[path] = (key, text, blob)
-        return text, blob
-
     # get and outline
 
     def get(self, id_: str) -> Entry:
@@ -608,7 +542,7 @@ class Memory:
         uid = self._resolve_id(id_)
         note = self._store().note(uid)
         if note is not None:
-            verdicts = self._verdicts(note)
+            verdicts = self._files.verdicts(note)
             first = verdicts[0] if verdicts else Verdict("unanchored")
             return Entry(
                 id=uid,
@@ -644,7 +578,7 @@ class Memory:
         )
 
     def _source(self, path: str, start: int, end: int) -> str:
-        found = self._content(path)
+        found = self._files.content(path)
         if found is None:
             return ""
         lines = redact(found[0]).text.split("\n")[start - 1 : end]
@@ -691,12 +625,12 @@ class Memory:
                 relative, self.project, "", 0, (), inside, notes, withheld,
                 tuple(self._index_notices(place)),
             )  # fmt: skip
-        found = self._content(relative) if full.is_file() else None
+        found = self._files.content(relative) if full.is_file() else None
         if found is None:
             if full.is_file():
                 raise InvalidInput(f"{relative} is not a text file that can be read.")
             raise self._no_such_path(place, relative)
-        parsed = self._outlined(relative, *found)
+        parsed = self._files.outline(relative, *found)
         return OutlineResult(
             relative, self.project, parsed.language, parsed.lines, _scrubbed(parsed.symbols), (),
             notes, withheld, () if parsed.complete else ("The file has syntax errors.",),
@@ -823,7 +757,7 @@ class Memory:
         """Parse and resolve one anchor against the files as they stand."""
         path, symbol, start, end = split_anchor(wanted)
         relative = tree.inside(self.worktree.root, path)
-        found = self._content(relative)
+        found = self._files.content(relative)
         if found is None:
             raise self._no_such_path(self._place(), relative)
         text, blob = found
@@ -837,7 +771,7 @@ class Memory:
         return Anchor(relative, blob=blob)
 
     def _symbol_anchor(self, path: str, symbol: str, text: str, blob: str) -> Anchor:
-        parsed = self._outlined(path, text, blob)
+        parsed = self._files.outline(path, text, blob)
         exact = [found for found in parsed.symbols if found.name == symbol]
         partial = [found for found in parsed.symbols if found.name.endswith("." + symbol)]
         named = exact or (partial if len({found.name for found in partial}) == 1 else [])
@@ -903,8 +837,10 @@ class Memory:
         store, place = self._store(), self._place()
         embedder = self._embedder_status(store, place)
         degraded = [embedder.degraded] if embedder.degraded else []
-        if self._background_error:
-            degraded.append(f"Indexing failed: {self._background_error}")
+        background = self._background
+        progress = background.progress if background is not None else None
+        if background is not None and background.error:
+            degraded.append(f"Indexing failed: {background.error}")
         commit, branch = git.head(self.worktree.root) if self.worktree.git else (None, None)
         return Status(
             version=__version__,
@@ -917,7 +853,7 @@ class Memory:
             commit=commit,
             counts=store.counts(place),
             indexed_at=place.indexed_at,
-            indexing=_progress_text(self._progress) if self._progress else "",
+            indexing=_progress_text(progress) if progress is not None else "",
             embedder=embedder,
             degraded=tuple(degraded),
         )

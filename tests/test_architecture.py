@@ -33,12 +33,14 @@ ARROWS = {
     "notes": "errors models redact terms",
     "git": "errors",
     "tree": "errors git models",
+    "background": "errors models",
     "embedder": "errors models",
+    "files": "freshness git models outline tree",
     "store": "errors migrations models",
     "resident": "models store",
-    "indexer": "embedder git models outline paths redact store terms tree",
-    "memory": "_version config embedder errors freshness git indexer models notes outline packing"
-    " ranking redact resident store terms tree",
+    "indexer": "embedder files git models outline paths redact store terms tree",
+    "memory": "_version background config embedder errors files freshness git indexer models notes"
+    " outline packing ranking redact resident store terms tree",
     "mcp_server": "_version errors memory models notes tokens",
     "serve": "_version config errors mcp_server memory",
     "doctor": "config embedder errors git memory migrations models store",
