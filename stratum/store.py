@@ -484,7 +484,10 @@ class Store:
     def put_entry(
         self, worktree_id: int, path: str, blob_id: int, record_id: int, stat: tuple[int, int, int]
     ) -> None:
-        """Say what stands at `path` now; `stat` is size, mtime in ns, inode. In a transaction."""
+        """Say what stands at `path` now; `stat` is size, mtime in ns, inode. In a transaction.
+
+        Best after all records of the transaction: it makes FTS5 write out what it has buffered.
+        """
         self._run(
             "INSERT OR REPLACE INTO tree_entry VALUES (?, ?, ?, ?, ?, ?, ?)",
             (worktree_id, path, blob_id, record_id, *stat),

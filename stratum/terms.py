@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 
 # A word, or words joined by dots as in a module path.
@@ -44,14 +44,13 @@ def terms(text: str) -> list[str]:
     return found
 
 
-def capped(text: str, *, most: int) -> Iterator[str]:
-    """Yield each distinct term of `text`, repeated as often as it occurs but at most `most` times.
+def capped(text: str, *, most: int) -> list[str]:
+    """Return each distinct term of `text`, repeated as often as it occurs but at most `most` times.
 
     BM25 hardly rewards further repetitions, and the bodies of source files are full of them.
     """
-    for term, count in Counter(terms(text)).items():
-        for _ in range(min(count, most)):
-            yield term
+    counts = Counter(terms(text))
+    return [term for term, count in counts.items() for _ in range(min(count, most))]
 
 
 def query_terms(text: str) -> list[str]:
