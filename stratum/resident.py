@@ -317,10 +317,12 @@ class _Vectors:
 
     def search(self, query: NDArray[np.float32], limit: int, visible: NDArray[np.int64]) -> Ranked:
         seen = _within(self._ids, visible)
-        near = np.flatnonzero(seen) if self._codes is None else self._near(query, seen)
-        if not len(near):
-            return []
-        scores = self._rows[near] @ query
+        if self._codes is None:
+            near = np.flatnonzero(seen)
+            scores = (self._rows @ query)[near]  # all rows: picking them first would copy them
+        else:
+            near = self._near(query, seen)
+            scores = self._rows[near] @ query
         order = np.lexsort((self._ids[near], -scores))[:limit]
         return [(int(self._ids[near[i]]), float(scores[i])) for i in order]
 
