@@ -8,6 +8,8 @@ and errors go to stderr.
 from __future__ import annotations
 
 import contextlib
+import errno
+import gc
 import itertools
 import json
 import os
@@ -24,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from stratum._version import __version__
-from stratum.errors import EmbedderUnavailable, InvalidInput, NotFound, StratumError
+from stratum.errors import EmbedderUnavailable, InvalidInput, NotFound, StratumError, Unavailable
 from stratum.models import (
     MODES,
     NOTE_KINDS,
@@ -52,6 +54,7 @@ _PLAIN_EVERY = 5.0  # seconds between two progress lines that are not on a termi
 _DRAW_EVERY = 0.1  # seconds between two states of the line on a terminal
 _WIDEST_PLACE = 48  # characters up to which places are padded to a column
 _SKIPPED_NAMES = 3  # names shown for each reason why files were skipped
+_OUTPUT_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
@@ -86,6 +89,14 @@ class _Root(click.Group):
             # what is left in the buffer has no reader: without this Python complains at its exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = READER_GONE
+        except OSError as error:
+            if error.errno not in _OUTPUT_LOST:
+                raise
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _say(f"Error: The output cannot be written: {error.strerror}.")
+            _say("Free some space where it goes, or send it elsewhere.")
+            code = Unavailable.exit_code
         ctx.exit(code or 0)
 
 
@@ -165,12 +176,14 @@ def _command(
 @click.pass_context
 def index(ctx: click.Context, path: str, no_vectors: bool, as_json: bool) -> int:
     """Index the project that PATH belongs to, or bring its index up to date."""
+    gc.set_threshold(50_000, 20, 50)  # millions of small objects and no cycles: 7 % of the time
     with _open(path) as memory, _stop_on_interrupt() as stop, _Bar() as bar:
         report = memory.index(report=bar, vectors=not no_vectors, stop=stop)
+        name = memory.worktree.name
     if as_json:
         _print_json(to_plain(report))
     else:
-        _print_report(report, everything=ctx.meta["verbose"])
+        _print_report(report, name, everything=ctx.meta["verbose"])
         _notices(report.notices)
     if not report.interrupted:
         return 0
@@ -507,6 +520,11 @@ def serve(project: str) -> int:
     """Serve the memory to an agent over MCP on stdin and stdout."""
     from stratum.serve import serve
 
+    if sys.stdin is None or sys.stdout is None:
+        raise InvalidInput(
+            "MCP needs stdin and stdout, and one of them is closed.",
+            hint="Let an agent start `stratum serve`, or pipe requests into it.",
+        )
     return serve(_settings(), Path(project))
 
 
@@ -548,6 +566,8 @@ def _settings() -> Settings:
 def _open(path: str) -> Memory:
     from stratum.memory import Memory
 
+    if not path:
+        raise InvalidInput("The path is empty.", hint="Give a folder, or `.` for this one.")
     return Memory(_settings(), Path(path))
 
 
@@ -586,12 +606,20 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
 def _text_of(words: Sequence[str]) -> str:
     if list(words) != ["-"]:
         return " ".join(words)
-    return sys.stdin.buffer.read().decode("utf-8-sig", "replace")
+    return _read_stdin().decode("utf-8-sig", "replace")
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None:  # Python's sign of a closed descriptor
+        raise InvalidInput(
+            "`-` reads stdin, which is closed.", hint="Pipe the text in, or give it as an argument."
+        )
+    return sys.stdin.buffer.read()
 
 
 def _read_text(file: str) -> str:
     try:
-        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        raw = _read_stdin() if file == "-" else Path(file).read_bytes()
         return raw.decode("utf-8-sig")
     except FileNotFoundError:
         raise NotFound(f"There is no file {file!r}.") from None
@@ -626,8 +654,10 @@ def _write_whole(path: Path, lines: Iterator[str]) -> int:
     return count
 
 
-def _say(message: str) -> None:
-    click.echo(message, err=True)
+def _say(message: str, *, nl: bool = True) -> None:
+    """Print a message on stderr; that nobody takes it is no reason to stop the work."""
+    with contextlib.suppress(OSError):
+        click.echo(message, err=True, nl=nl)
 
 
 def _notices(notices: Sequence[str]) -> None:
@@ -647,8 +677,8 @@ def _clean(text: str) -> str:
 # results as text
 
 
-def _print_report(report: IndexReport, *, everything: bool) -> None:
-    click.echo(f"Indexed {_clean(report.project)} in {report.seconds:,.1f} s")
+def _print_report(report: IndexReport, name: str, *, everything: bool) -> None:
+    click.echo(f"Indexed {_clean(name)} in {report.seconds:,.1f} s")
     click.echo(
         f"  files    {report.files:,} ({report.parsed:,} parsed, {report.reused:,} reused, "
         f"{report.removed:,} removed)"
@@ -657,7 +687,8 @@ def _print_report(report: IndexReport, *, everything: bool) -> None:
     click.echo(f"  vectors  {report.vectors:,} made, {report.vectors_pending:,} missing")
     if not report.skipped:
         return
-    click.echo(f"  skipped  {len(report.skipped):,}")
+    few = everything or len(report.skipped) <= _SKIPPED_NAMES
+    click.echo(f"  skipped  {len(report.skipped):,}" + ("" if few else " (-v lists them all)"))
     if everything:
         for skipped in report.skipped:
             click.echo(f"    {_clean(skipped.path)}: {_clean(skipped.reason)}")
@@ -669,8 +700,8 @@ def _print_report(report: IndexReport, *, everything: bool) -> None:
         by_reason.setdefault(reason, []).append(skipped.path)
     for reason, paths in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
         names = ", ".join(map(_clean, paths[:_SKIPPED_NAMES]))
-        more = ", … (all: -v)" if len(paths) > _SKIPPED_NAMES else ""
-        click.echo(f"    {len(paths):,} {_clean(reason)}: {names}{more}")
+        more = ", …" if len(paths) > _SKIPPED_NAMES else ""
+        click.echo("    " + _cut(f"{len(paths):,} {_clean(reason)}: {names}{more}", 4))
 
 
 def _print_found(found: SearchResult) -> None:
@@ -703,7 +734,7 @@ def _about(hit: Hit) -> str:
 
 def _cut(text: str, taken: int) -> str:
     """Cut a text to what is left of the line on a terminal; a pipe gets all of it."""
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         return text
     left = max(20, shutil.get_terminal_size().columns - taken)
     return text if len(text) <= left else text[: left - 1] + "…"
@@ -744,7 +775,8 @@ def _print_outline(found: OutlineResult) -> None:
     wide = max(map(len, places), default=0)
     for symbol, place in zip(found.symbols, places, strict=True):
         doc = f" - {_clean(symbol.doc)}" if symbol.doc else ""
-        click.echo(f"{place:>{wide}}  {symbol.kind} {_clean(symbol.name)}{doc}")
+        start = f"{place:>{wide}}  "
+        click.echo(start + _cut(f"{symbol.kind} {_clean(symbol.name)}{doc}", len(start)))
     if found.notes:
         click.echo("\nNotes")
         _print_hits(found.notes)
@@ -791,7 +823,8 @@ class _Bar:
     """
 
     def __init__(self) -> None:
-        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._live = on_terminal and os.environ.get("TERM") != "dumb"
         self._phase = ""
         self._begun = self._shown = 0.0
         self._drawn = False
@@ -818,7 +851,7 @@ class _Bar:
             _say(text)
             return
         left = shutil.get_terminal_size().columns - 1
-        click.echo(f"\r{text[:left]:<{left}}", nl=False, err=True)
+        _say(f"\r{text[:left]:<{left}}", nl=False)
         self._drawn = True
 
     def _finish_line(self) -> None:

@@ -84,6 +84,8 @@ _SECTION = re.compile(r'\s*\[([-.\w]+)(?:\s+"((?:\\.|[^"\\])*)")?\s*\]')
 _KEY = re.compile(r"\s*([A-Za-z][-A-Za-z0-9]*)\s*(=)?\s*")
 _VALUE = re.compile(r'"((?:\\.|[^"\\])*)"?|[#;].*|((?:\\.|[^"#;\\])+)')
 _TRUE = ("true", "yes", "on", "1")
+_NOT_ON_DISK = (("/", "dev"), ("/", "proc"), ("/", "sys"))
+_PACKED_REFS = re.compile(r"(?:#[^\n]*\n|\^?[0-9a-f]{40,64}(?: [^\n]+)?\n)*")
 _MAX_SYMREFS = 5  # as many as git itself follows
 
 
@@ -130,6 +132,11 @@ def find_worktree(path: Path) -> Worktree:
     if layout is not None and layout.root != folder and _too_wide(layout.root):
         layout = None  # dotfiles under version control do not make one project of all below
     root = layout.root if layout else folder
+    if root.parts[:2] in _NOT_ON_DISK:
+        raise NotInProject(
+            f"{_clean(str(root))} holds no files of a project: the system makes them up.",
+            hint="Choose a folder with `--project PATH`.",
+        )
     if _too_wide(root):
         raise NotInProject(
             f"{_clean(str(root))} is not a project: everything you own lies below it.",
@@ -265,7 +272,14 @@ def _failure(root: Path, stderr: bytes) -> Unavailable:
             f"git does not trust {place}, because it belongs to another user.",
             hint=f"If you do: git config --global --add safe.directory '{place}'",
         )
+    if "not a git repository" in said:
+        return _damaged(root, "its HEAD, refs or objects are missing or damaged")
     reason = said.partition(": ")[2].rstrip(".") or "it gave no reason"
+    if "index file" in said:
+        return Unavailable(
+            f"git could not read {place}: {reason}.",
+            hint=f"Make it anew: rm '{place}/.git/index', then git -C '{place}' reset",
+        )
     return Unavailable(
         f"git could not read {place}: {reason}.",
         hint=f"See what is wrong with: git -C '{place}' fsck",
@@ -284,7 +298,7 @@ def _existing_folder(path: Path) -> Path:
 
 
 def _too_wide(folder: Path) -> bool:
-    return folder == Path(folder.anchor) or folder == Path(os.path.realpath(_home()))
+    return Path(os.path.realpath(_home())).is_relative_to(folder) or folder == Path(folder.anchor)
 
 
 def _home() -> Path:
@@ -384,13 +398,15 @@ def _read_head(layout: _Layout) -> tuple[str | None, str | None] | None:
         if found is None:
             found = _read(layout.common / reference)
         if found is None:
-            return _packed(layout, reference), branch
+            packed = _read(layout.common / "packed-refs") or ""
+            if _PACKED_REFS.fullmatch(packed) is None:
+                return None
+            return _packed(packed, reference), branch
         said = found.strip()
     return None
 
 
-def _packed(layout: _Layout, reference: str) -> str | None:
-    packed = _read(layout.common / "packed-refs") or ""
+def _packed(packed: str, reference: str) -> str | None:
     end = packed.find(f" {reference}\n")
     commit = packed[packed.rfind("\n", 0, end) + 1 : end] if end > 0 else ""
     return commit if _OBJECT_ID.fullmatch(commit) else None

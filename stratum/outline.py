@@ -20,7 +20,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING, Any
 
 from stratum.models import Outline, Symbol
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OUTLINE_VERSION", "body_hash", "language_of", "outline"]
 
-OUTLINE_VERSION = 1
+OUTLINE_VERSION = 2
 
 MAX_BYTES = 2_000_000  # many short tokens take 300 times the memory of their source
 MAX_SYMBOLS = 5_000
@@ -129,9 +129,10 @@ _CPP_GUARD = re.compile(
     r"^[ \t]*#[ \t]*ifdef[ \t]+__cplusplus\b.*?^[ \t]*#[ \t]*endif", re.MULTILINE | re.DOTALL
 )
 _CPP_SIGN = re.compile(
-    r"^[ \t]*(?:class[ \t]+\w+|namespace\b|template[ \t]*<|using[ \t]+\w+)"
+    r"^[ \t]*(?:(?:enum[ \t]+)?class[ \t]+\w+|namespace\b|template[ \t]*<|using[ \t]+\w+)"
     r"|^[ \t]*(?:public|private|protected)[ \t]*:"
-    r"|^[ \t]*#[ \t]*include[ \t]*<(?:c?[a-z_]+)>|\b(?:std|boost)::|\bconstexpr\b|\bnullptr\b",
+    r"|^[ \t]*#[ \t]*include[ \t]*<(?:c?[a-z_]+)>|\b(?:std|boost)::|\bconstexpr\b"
+    r"|\bnullptr\b|\bnoexcept\b",
     re.MULTILINE,
 )
 
@@ -358,6 +359,7 @@ class _Walk:
         self._outer: dict[int, _Outer] = {}
         self._comment_ending: dict[int, int] = {}
         self._stack: list[Item] = []
+        self.macros: dict[int, int] = {}  # start and end of those that the parser did not see
 
     def run(self, root: Node) -> None:
         """Walk the whole tree, without recursion."""
@@ -374,14 +376,10 @@ class _Walk:
         while stack:
             item = pop()
             if isinstance(item, Node):
-                rule = rule_of(item.kind_id)
-                if rule is not None:
+                if rule := rule_of(item.kind_id):
                     rule(self, item)
-                    continue
-                children = item.children
-                if children:
-                    children.reverse()
-                    extend(children)
+                elif children := item.children:
+                    extend(children[::-1])
                 elif text := source[item.start_byte : item.end_byte]:
                     emit(text)
             elif isinstance(item, bytes):
@@ -406,6 +404,9 @@ class _Walk:
 
     def comment(self, node: Node) -> None:
         """Set a comment aside for those who look for a description."""
+        if node.start_byte in self.macros:
+            self._take_hidden(node.start_byte, self.macros[node.start_byte])
+            return
         row, column = node.start_point
         # A comment that starts far to the right describes nothing; not looking at what is before
         # it keeps a file of one endless line from taking quadratic time.
@@ -416,6 +417,11 @@ class _Walk:
         if column >= 0:
             self._comment_ending[end_row] = len(self.comments)
         self.comments.append(comment)
+
+    def _take_hidden(self, start: int, end: int) -> None:
+        """Take the tokens of a macro that the parser was shown as a comment."""
+        found = _MACRO_TOKEN.finditer(self.source, start, end)
+        self.tokens += (match[2] for match in found if match[2])
 
     def sequence(self, node: Node) -> None:
         """Walk statements, each of them set off from the one before."""
@@ -776,8 +782,86 @@ def _parser(language: str) -> Parser:
 def _walk(source: bytes, language: str) -> _Walk:
     tree = _parser(language).parse(source)
     walk = _Walk(source, language)
+    if language in _PREPROCESSED and tree.root_node.has_error:
+        masked, macros = _mask_macros(source)
+        other = _parser(language).parse(masked) if macros else tree
+        if _count_errors(other.root_node) < _count_errors(tree.root_node):
+            tree, walk.macros = other, macros
     walk.run(tree.root_node)
     return walk
+
+
+def _count_errors(root: Node) -> int:
+    count, pending = 0, [root]
+    while pending:
+        node = pending.pop()
+        count += node.is_error or node.is_missing
+        if node.has_error:
+            pending += node.children
+    return count
+
+
+_PREPROCESSED = frozenset({"c", "cpp"})
+_TYPE_WORD = (
+    rb"(?:auto|bool|char|class|const|constexpr|double|enum|explicit|extern|float|friend|inline|int"
+    rb"|long|namespace|short|signed|size_t|static|struct|template|typename|union|unsigned|using"
+    rb"|virtual|void)\b"
+)
+# What stands alone in a line, or before or among the words of a declaration, and is no name in it.
+# Every part either matches at once or is bounded: the source may be hostile.
+_MACRO = (
+    rb"(?P<guard>^[ \t]*#[ \t]*if[^\n]{0,80}\b__cplusplus\b[^\n]{0,80}\n"
+    rb"\s{0,80}(?:extern[ \t]{1,8}\"C\"\s{0,8}\{|\})[^\n#\"]{0,80}\n[ \t]{0,80}#[ \t]*endif\b)"
+    rb"|(?P<skipped>^[ \t]*#(?:[^\n\\]|\\.)*+|//[^\n]*|/\*.*?(?:\*/|\Z)"
+    rb"|\"(?:[^\"\\\n]|\\.)*+\"?|'(?:[^'\\\n]|\\.){1,8}')"
+    rb"|\b(?P<name>[A-Z][A-Z0-9_]{3,})\b(?:"
+    rb"(?P<alone>(?:\([^()\n]{0,200}\))?(?=[ \t]*(?://[^\n]*)?\n(?!\s*(?:[-+*%<>=&|^?.,;:)\](}{]|/[^/*]))))"
+    rb"|(?P<before>(?:\([^()\n]{0,200}\))?(?=\s{1,200}" + _TYPE_WORD + rb"))"
+    rb"|(?=\s{1,80}[A-Za-z_][\w:]*+(?:<[^<>;{}()]{0,200}>)?[\s*&]{1,80}[A-Za-z_~][\w:]*+\s{0,8}\()"
+    rb"|(?=[ \t]{1,80}\w++\s{0,80}(?:final\s{0,80})?[:{](?!:))"
+    rb"|(?P<inside>(?=[ \t]{1,80}[A-Za-z_]\w*+[ \t]{0,8}\())"
+    rb"|(?P<word>))"
+)
+_BEFORE = (b";", b"{", b"}", b">", b")", b":", b"_", b'"')
+
+
+def _follows_type(last: bytes) -> bool:
+    return last.isalnum() or last in (b"_", b"*", b"&")
+
+
+def _mask_macros(source: bytes) -> tuple[bytes, dict[int, int]]:
+    """Turn macros that break the grammar into comments of the same length.
+
+    Returns the masked source and where the macros start and end. A name that is a macro in one
+    place is one everywhere.
+    """
+    sure: list[tuple[int, int]] = []
+    unsure: list[tuple[int, int]] = []
+    names: set[bytes] = set()
+    end, last = 0, b""
+    # compiled when it is first needed: it would slow every start down
+    for match in re.finditer(_MACRO, source, re.MULTILINE | re.DOTALL):
+        last = source[end : match.start()].rstrip()[-1:] or last
+        end = match.end()
+        name = match["name"]
+        if match["skipped"]:
+            last = b'"' if match["skipped"][0] in b"\"'" else last
+        elif name is None or (match["inside"] is not None and _follows_type(last)):
+            sure.append(match.span())
+        elif match["word"] is match["inside"] is None and (
+            not last or last in _BEFORE or last.isalnum()
+        ):
+            sure.append(match.span())
+            names.add(source[match.start() : match.end()])
+        else:
+            unsure.append(match.span())
+            last = name[-1:]
+    sure += (span for span in unsure if source[slice(*span)] in names)
+    masked = bytearray(source)
+    for first, behind in sure:
+        text = re.sub(rb"[^\n]", b" ", source[first + 2 : behind - 2])
+        masked[first:behind] = b"/*%s*/" % text
+    return bytes(masked), dict(sure)
 
 
 def _last_row(node: Node) -> int:
@@ -1199,9 +1283,19 @@ def _c_function(walk: _Walk, node: Node) -> list[_Definition]:
     if target is None:
         return []
     name = _c_name(walk, target)
+    if node.child_by_field_name("type") is None and _CONSTANT.match(name):
+        name = _c_made(walk, node) or name
     lists = (child for child in node.children if child.type == "field_initializer_list")
     body = next(lists, None) or node.child_by_field_name("body")
     return [_Definition(name, _c_function_kind(walk, name), body)]
+
+
+def _c_made(walk: _Walk, node: Node) -> str:
+    """Name what a macro such as `TEST(suite, name) {` defines after its arguments."""
+    declarator = node.child_by_field_name("declarator")
+    arguments = walk.text(declarator.child_by_field_name("parameters") if declarator else None)
+    words = (word.strip() for word in arguments.strip("()").split(",")[:2])
+    return ".".join(takewhile(str.isidentifier, words))
 
 
 def _c_declaration(walk: _Walk, node: Node) -> list[_Definition]:

@@ -699,3 +699,65 @@ def test_the_readme_reads_notes_with_plain_sqlite(repo: Path, home: Path) -> Non
     rows = list(db.execute(sql))
     db.close()
     assert [(row[0], row[2], row[4]) for row in rows] == [(kept, "kim", "Lids are cheap")]
+
+
+@pytest.mark.parametrize("arguments", [("write", "-"), ("pack", "-"), ("import", "-"), ("serve",)])
+def test_a_closed_stdin_is_told_in_one_sentence(repo: Path, arguments: tuple[str, ...]) -> None:
+    done = run_outside(*arguments, prepare="import sys; sys.stdin = None")
+    no_traceback(done)
+    assert done.returncode == 2
+    assert "closed" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("arguments", [("outline", "src/box.py"), ("status", "--json")])
+def test_output_that_finds_no_space_is_told_in_one_sentence(
+    repo: Path, arguments: tuple[str, ...]
+) -> None:
+    code = "from stratum.cli import main\nmain()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=120,
+        )  # fmt: skip
+    assert done.returncode == 4
+    assert done.stderr.startswith("Error: The output cannot be written: No space left on device.")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("stderr", ["None", "open('/dev/full', 'w')"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_progress_that_nobody_takes_does_not_stop_the_work(repo: Path, stderr: str) -> None:
+    done = run_outside("index", prepare=f"import sys; sys.stderr = {stderr}")
+    assert "Indexed boxes in" in done.stdout
+
+
+def test_a_closed_stdout_is_no_bug(repo: Path) -> None:
+    assert run("index", "--no-vectors").exit_code == 0
+    done = run_outside("search", "lid", prepare="import sys; sys.stdout = None")
+    no_traceback(done)
+    assert done.returncode == 0
+
+
+def test_an_empty_path_is_not_the_current_folder(repo: Path) -> None:
+    done = run("index", "")
+    assert done.exit_code == 2
+    assert "The path is empty." in done.stderr
+
+
+def test_an_outline_is_cut_to_the_terminal(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pty = pytest.importorskip("pty", reason="there is none on Windows")
+    monkeypatch.setenv("COLUMNS", "40")
+    code = "from stratum.cli import main\nmain()"
+    reader, writer = pty.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-c", code, "outline", "src/box.py"],
+            stdout=writer, check=True, timeout=120,
+        )  # fmt: skip
+        lines = os.read(reader, 4096).decode().splitlines()
+    finally:
+        os.close(writer)
+        os.close(reader)
+    assert lines[1] == "  7-9  method Box.open - Lift the lid."
+    assert lines[2] == "12-14  function count_lids - Count the …"

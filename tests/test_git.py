@@ -447,7 +447,7 @@ def test_the_variables_git_sets_for_its_hooks_lead_nowhere_else(
 def test_a_broken_repository_is_not_replaced_by_the_one_around_it(tmp_path: Path) -> None:
     around = repository(tmp_path / "around")
     (around / "inner" / ".git").mkdir(parents=True)
-    with pytest.raises(Unavailable, match="not a git repository"):
+    with pytest.raises(Unavailable, match="HEAD, refs or objects"):
         run_git(around / "inner", "ls-files")
 
 
@@ -552,3 +552,37 @@ def test_names_beyond_ascii_are_printed_as_they_are(tmp_path: Path) -> None:
     root = repository(tmp_path / "work")
     commit(root, "日本.txt", "x")
     assert run_git(root, "log", "-1", "--format=", "--name-only") == "日本.txt\n".encode()
+
+
+@pytest.mark.parametrize("place", ["/proc", "/dev", "/sys"])
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has /proc")
+def test_what_the_system_makes_up_is_no_project(place: str) -> None:
+    with pytest.raises(NotInProject, match="makes them up"):
+        find_worktree(Path(place))
+
+
+def test_the_folder_of_all_homes_is_no_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "homes" / "kim").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path / "homes" / "kim"))
+    with pytest.raises(NotInProject, match="everything you own"):
+        find_worktree(tmp_path / "homes")
+
+
+def test_damaged_packed_refs_do_not_look_like_a_project_without_commits(tmp_path: Path) -> None:
+    root = repository(tmp_path / "work")
+    commit(root, "a.txt", "a")
+    git(root, "pack-refs", "--all")
+    (root / ".git" / "packed-refs").write_text("zzzz\n")
+    with pytest.raises(Unavailable, match="packed-refs"):
+        find_worktree(root)
+
+
+def test_a_damaged_index_is_told_with_its_cure(tmp_path: Path) -> None:
+    root = repository(tmp_path / "work")
+    commit(root, "a.txt", "a")
+    (root / ".git" / "index").write_bytes(b"DIRC")
+    with pytest.raises(Unavailable, match="index file") as told:
+        run_git(root, "ls-files")
+    assert "reset" in told.value.hint

@@ -654,3 +654,78 @@ def test_importing_the_outline_loads_no_parser() -> None:
     code = "import sys, stratum.outline; print([m for m in sys.modules if 'tree_sitter' in m])"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == "[]"
+
+
+MACROS = """\
+#ifdef __cplusplus
+extern "C" {
+#endif
+LIB_BEGIN_NAMESPACE
+LIB_BEGIN_EXPORT
+
+// The colours there are.
+enum class colour : int { red, green };
+
+class text_style {
+ public:
+  LIB_CONSTEXPR text_style(colour c) noexcept
+      : colour_(c) {}
+  LIB_CONSTEXPR auto operator!=(text_style rhs) const noexcept -> bool {
+    return colour_ != rhs.colour_;
+  }
+};
+
+int LIB_API render(text_style s);
+LIB_END_EXPORT
+LIB_END_NAMESPACE
+#ifdef __cplusplus
+}
+#endif
+"""
+
+
+def test_macros_that_stand_for_keywords_do_not_hide_what_is_declared() -> None:
+    found = outline(MACROS, "cpp")
+    assert found.complete
+    assert [(s.start_line, s.end_line, s.kind, s.name) for s in found.symbols] == [
+        (8, 8, "enum", "colour"),
+        (10, 17, "class", "text_style"),
+        (12, 13, "constructor", "text_style.text_style"),
+        (14, 16, "method", "text_style.operator!="),
+        (19, 19, "function", "render"),
+    ]
+    assert found.symbols[0].doc == "The colours there are."
+    assert found.symbols[4].signature == "int LIB_API render(text_style s)"
+
+
+def test_a_macro_that_the_parser_does_not_see_still_counts_in_the_hash() -> None:
+    def hashes(text: str) -> dict[str, str]:
+        return {s.name: s.body_hash for s in outline(text, "cpp").symbols}
+
+    before, after = hashes(MACROS), hashes(MACROS.replace("LIB_API", "LIB_CALL"))
+    assert {name for name in before if before[name] != after[name]} == {"render"}
+
+
+def test_constants_in_capitals_are_no_macros() -> None:
+    text = "enum level {\n  LOW,\n  HIGH\n};\nDWORD size(HANDLE file);\nint broken(;\n"
+    names = [symbol.name for symbol in outline(text, "c").symbols]
+    assert names[:2] == ["level", "size"]
+
+
+@pytest.mark.parametrize(
+    "piece", ["ABCD ", "ABCD(", "/*", "'\\", '"\\', "#\\\n", "ABCD a<", "ABCD\n"]
+)
+def test_looking_for_macros_takes_time_that_grows_with_the_text(piece: str) -> None:
+    source = (piece * 40_000).encode()
+    masked, _ = module._mask_macros(source)
+    assert len(masked) == len(source)
+    assert masked.count(b"\n") == source.count(b"\n")
+
+
+def test_a_test_written_as_a_macro_is_named_by_its_arguments() -> None:
+    (symbol,) = outline("TEST(queue, keeps_order) {\n  EXPECT_EQ(1, 1);\n}\n", "cpp").symbols
+    assert (symbol.name, symbol.start_line, symbol.end_line) == ("queue.keeps_order", 1, 3)
+
+
+def test_an_enum_class_makes_a_header_one_of_cpp() -> None:
+    assert language_of("colour.h", "enum class colour : int { red };\n") == "cpp"
