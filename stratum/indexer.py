@@ -306,11 +306,9 @@ def _asked_first(file: tree.TreeFile) -> int:
 
 
 def _unchanged(entry: TreeEntry | None, file: tree.TreeFile) -> bool:
-    return entry is not None and (entry.size, entry.mtime_ns, entry.inode) == (
-        file.size,
-        file.mtime_ns,
-        file.inode,
-    )
+    if entry is None or entry.outline_version != OUTLINE_VERSION:
+        return False
+    return (entry.size, entry.mtime_ns, entry.inode) == (file.size, file.mtime_ns, file.inode)
 
 
 def _own_lines(symbols: Sequence[Symbol], lines: list[str]) -> Iterator[tuple[Symbol, list[str]]]:

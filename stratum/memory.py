@@ -68,6 +68,7 @@ from stratum.notes import (
     text_hash,
     to_line,
 )
+from stratum.paths import is_test
 from stratum.redact import redact
 from stratum.store import Record, Store, Worktree, now, open_store, random_id
 from stratum.terms import query_terms, similarity, terms
@@ -86,6 +87,7 @@ _PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
 _SOURCE_LINES = 400  # lines of source that `get` shows
 _PACK_CANDIDATES = 40
 
+_TEST_WORDS = frozenset(["test", "tests", "testing", "spec", "specs"])
 _AGE = re.compile(r"^(\d{1,5})([hdwmy])$")
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7, "m": 24 * 30, "y": 24 * 365}
 _ID = re.compile(r"^[a-z2-7]{4,12}$")
@@ -365,7 +367,7 @@ class Memory:
         notices += self._index_notices(place)
         ran, lists, notice = self._candidates(place, query, asked, filters, mode)
         notices += [notice] if notice else []
-        ranked = self._ranked(place, lists)
+        ranked = self._ranked(place, lists, about_tests=not _TEST_WORDS.isdisjoint(asked))
         hits, withheld = self._hits(place, ranked, filters, limit, include_stale)
         return SearchResult(query, self.project, ran, tuple(hits), withheld, tuple(notices))
 
@@ -451,7 +453,9 @@ class Memory:
         if self._building is not None:
             self._building.join()
 
-    def _ranked(self, place: Worktree, lists: list[list[int]]) -> list[tuple[Record, float]]:
+    def _ranked(
+        self, place: Worktree, lists: list[list[int]], *, about_tests: bool
+    ) -> list[tuple[Record, float]]:
         scores = ranking.fuse(lists)
         records = self._store().records(place, list(scores))
         waiting = {id_ for id_, record in records.items() if record.awaits_vector}
@@ -462,6 +466,9 @@ class Memory:
             if record.kind != "file" and record.places
         }
         lifted = ranking.with_file_share(scores, files)
+        if not about_tests:
+            tests = {id_ for id_, r in records.items() if r.places and is_test(r.places[0].path)}
+            lifted = ranking.with_tests_lowered(lifted, tests)
         order = sorted(records, key=lambda id_: (-lifted[id_], records[id_].uid))
         return [(records[id_], lifted[id_]) for id_ in order]
 

@@ -10,6 +10,10 @@ RRF_K = 60
 FILE_SHARE = 0.5
 
 
+# What a hit in the tests counts: they repeat the words of the code they test.
+TEST_SHARE = 0.5
+
+
 def fuse(lists: Sequence[Sequence[int]], k: int = RRF_K) -> dict[int, float]:
     """Return the reciprocal rank fusion of ranked ids: the sum of 1 / (k + rank), rank from 1."""
     scores: dict[int, float] = {}
@@ -36,3 +40,8 @@ def with_file_share(scores: Mapping[int, float], files: Mapping[int, int]) -> di
         id_: score + FILE_SHARE * scores.get(files[id_], 0.0) if id_ in files else score
         for id_, score in scores.items()
     }
+
+
+def with_tests_lowered(scores: Mapping[int, float], tests: Collection[int]) -> dict[int, float]:
+    """Return the scores with those of test code lowered."""
+    return {id_: score * TEST_SHARE if id_ in tests else score for id_, score in scores.items()}

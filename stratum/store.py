@@ -83,9 +83,9 @@ class Worktree:
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """A file as the index last saw it."""
+    """A file as the index last saw it, and the version of the outline that parsed it."""
 
-    blob_id: int
+    outline_version: int
     size: int
     mtime_ns: int
     inode: int
@@ -409,7 +409,8 @@ class Store:
     def tree(self, worktree_id: int) -> dict[str, TreeEntry]:
         """Return what the index knows of a worktree, by path."""
         rows = self._rows(
-            "SELECT path, blob_id, size, mtime_ns, inode FROM tree_entry WHERE worktree_id = ?",
+            "SELECT t.path, b.outline_version, t.size, t.mtime_ns, t.inode FROM tree_entry t"
+            " JOIN blob b ON b.id = t.blob_id WHERE t.worktree_id = ?",
             (worktree_id,),
         )
         return {path: TreeEntry(*rest) for path, *rest in rows}

@@ -40,7 +40,7 @@ ARROWS = {
     "resident": "models store",
     "indexer": "embedder files git models outline paths redact store terms tree",
     "memory": "_version background config embedder errors files freshness git indexer models notes"
-    " outline packing ranking redact resident store terms tree",
+    " outline packing paths ranking redact resident store terms tree",
     "mcp_server": "_version errors memory models notes tokens",
     "serve": "_version config errors mcp_server memory",
     "doctor": "config embedder errors git memory migrations models store",

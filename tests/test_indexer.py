@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stratum import Memory, Settings
+from stratum import Memory, Settings, indexer
 from stratum.models import Filters, Progress
 from tests.conftest import SAMPLE, git, make_repository
 
@@ -56,6 +56,14 @@ def test_an_edit_within_one_tick_of_the_clock_is_noticed(memory: Memory, reposit
     assert path.stat().st_size == before.st_size
     memory.index()
     assert "SessionStore.delete_elapsed" in titles(memory, "elapsed")
+
+
+def test_a_new_version_of_the_outline_parses_everything_again(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer, "OUTLINE_VERSION", indexer.OUTLINE_VERSION + 1)
+    assert memory.index().parsed == len(SAMPLE)
+    assert memory.index().parsed == 0
 
 
 def test_a_deleted_file_is_not_found_any_more(memory: Memory, repository: Path) -> None:

@@ -15,7 +15,7 @@ from stratum import memory as memory_module
 from stratum.models import Filters
 from stratum.notes import MAX_NOTE
 from stratum.tokens import count_tokens
-from tests.conftest import git
+from tests.conftest import git, make_repository
 
 NOTES = Filters(stratum="notes")
 
@@ -93,6 +93,21 @@ def test_vectors_that_are_missing_are_said_and_words_answer(
     assert result.mode == "lexical"
     assert result.hits
     assert any("words only" in notice for notice in result.notices)
+
+
+def test_tests_stand_behind_code_unless_they_are_asked_for(
+    settings: Settings, tmp_path: Path
+) -> None:
+    files = {
+        "tests/test_refund.py": "def refund_order():\n    refund refund order order\n",
+        "refund.py": "def refund_order():\n    pass\n",
+    }
+    with Memory(settings, make_repository(tmp_path / "r", files)) as memory:
+        memory.index()
+        first = memory.search("refund order", mode="lexical").hits[0]
+        assert first.path == "refund.py"
+        asked = memory.search("test of refund order", mode="lexical").hits[0]
+        assert asked.path == "tests/test_refund.py"
 
 
 def test_filters_are_checked(memory: Memory) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stratum.ranking import fuse, with_file_share, without_handicap
+from stratum.ranking import fuse, with_file_share, with_tests_lowered, without_handicap
 
 
 def test_fusion_is_the_sum_of_reciprocal_ranks() -> None:
@@ -19,3 +19,7 @@ def test_a_symbol_inherits_half_of_its_files_score() -> None:
 
 def test_a_record_that_waits_for_its_vector_has_a_full_vote() -> None:
     assert without_handicap({1: 0.2, 2: 0.1}, {2}, 2) == {1: 0.2, 2: 0.2}
+
+
+def test_code_of_tests_counts_half() -> None:
+    assert with_tests_lowered({1: 0.2, 2: 0.2}, {2}) == {1: 0.2, 2: 0.1}
