@@ -241,7 +241,8 @@ class TreeIndexer:
             lines = [line for line, inside in zip(lines, covered, strict=True) if not inside]
         worth_a_vector = bool(parsed.symbols) or paths.is_prose(path)
         readable = worth_a_vector or has_grammar(parsed.language)
-        body = "\n".join(lines)[: _MAX_BODY if readable else _MAX_DATA_BODY]
+        limit = 0 if paths.is_catalogue(path) else _MAX_BODY if readable else _MAX_DATA_BODY
+        body = "\n".join(lines)[:limit]
         return NewRecord(
             uid=derived_id(self._worktree.identity, "file", path, blob),
             stratum="code",

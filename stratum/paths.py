@@ -8,6 +8,7 @@ _TEST_FOLDER = re.compile(r"(?i)(^|/)(tests?|testing|__tests__|spec|testdata|fix
 _TEST_FILE = re.compile(
     r"(^|/)(test_[^/]*|conftest\.py|[^/]*(_test|_spec|\.test|\.spec|Test|Tests)\.[A-Za-z]+)$"
 )
+_CATALOGUES = (".po", ".pot", ".xlf", ".xliff", ".arb")
 _PROSE = (".md", ".markdown", ".rst", ".txt", ".adoc", ".org")
 
 
@@ -19,3 +20,8 @@ def is_test(path: str) -> bool:
 def is_prose(path: str) -> bool:
     """Tell whether a file is documentation."""
     return path.lower().endswith(_PROSE)
+
+
+def is_catalogue(path: str) -> bool:
+    """Tell whether a file holds translations: found by its path, its words would drown the code."""
+    return path.lower().endswith(_CATALOGUES)

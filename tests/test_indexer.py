@@ -35,6 +35,14 @@ def test_a_file_without_grammar_is_found_by_its_words(settings: Settings, tmp_pa
         assert titles(memory, "worker_connections") == ["deploy.conf"]
 
 
+def test_translations_are_found_by_their_path_only(settings: Settings, tmp_path: Path) -> None:
+    files = {"locale/de/messages.po": 'msgid "cart"\nmsgstr "Wagen"\n', "a.txt": "Wagen\n"}
+    with Memory(settings, make_repository(tmp_path / "r", files)) as memory:
+        memory.index()
+        assert titles(memory, "Wagen") == ["a.txt"]
+        assert titles(memory, "locale de messages") == ["locale/de/messages.po"]
+
+
 def test_a_second_run_reads_nothing_again(memory: Memory) -> None:
     report = memory.index()
     assert (report.parsed, report.removed) == (0, 0)
