@@ -3,6 +3,9 @@
 Owns what agents see: names, schemas, wording, the fence around recalled text, and the one mapping
 from errors to results. Knows nothing of storage, and nothing of how the bytes reach a client.
 Importing this module takes about a second, nearly all of it in the SDK.
+
+The structured content of a tool that recalls holds the same text, fence and all: Claude Code and
+Codex show the model nothing else, other clients only the text. Each form of a pack fits the budget.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import difflib
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,12 +46,12 @@ from stratum.memory import MAX_BUDGET, MAX_LIMIT, Memory
 from stratum.models import (
     NOTE_KINDS,
     SCOPES,
-    STRATA,
     Entry,
     Filters,
     Hit,
     OutlineResult,
     Pack,
+    Receipt,
     SearchResult,
     Written,
     to_plain,
@@ -82,6 +86,10 @@ code.
 """
 
 _OPEN, _CLOSE = "<recalled>", "</recalled>"
+_MARK = re.compile(r"<(?=\s*/?\s*recalled)", re.IGNORECASE)
+_NOTHING = "Nothing found."
+_TOO_SMALL = "The budget is too small for an answer."
+_ESCAPED = 0.9  # of a budget: what is left when the line ends of a text are written in JSON
 _LISTED = 200  # symbols or files of one outline
 _MAX_AGENT = 64  # characters of a client's name
 _GENERIC = "Stratum failed: the log on stderr says why."
@@ -100,8 +108,9 @@ Limit = Annotated[int, Field(json_schema_extra={"minimum": 1, "maximum": MAX_LIM
 Path = Annotated[str, Field(description="File or folder, relative to the root.")]
 SymbolName = Annotated[str, Field(description="Qualified name or its last parts.")]
 Since = Annotated[str, Field(description="Date or age: 2026-01-31, 7d.")]
+AnyKind = Annotated[str, Field(description="function, class, method, file or a note's kind.")]
 Tag = Annotated[str, Field()]
-StratumName = Annotated[str, Field(json_schema_extra={"enum": list(STRATA)})]
+StratumName = Annotated[str, Field(json_schema_extra={"enum": ["code", "notes"]})]
 Stale = Annotated[bool, Field(description="Show notes that no longer hold, too.")]
 Id = Annotated[str, Field(description="As search shows it; its first 4 characters may do.")]
 NoteText = Annotated[
@@ -127,46 +136,10 @@ def _object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties}
 
 
-_TEXT, _COUNT = {"type": "string"}, {"type": "integer"}
+_TEXT = {"type": "string"}
 _TEXTS = {"type": "array", "items": _TEXT}
-_HIT = {
-    **_object(
-        id=_TEXT,
-        stratum=_TEXT,
-        kind=_TEXT,
-        title=_TEXT,
-        text=_TEXT,
-        path=_TEXT,
-        start_line=_COUNT,
-        end_line=_COUNT,
-        score={"type": "number"},
-        freshness=_TEXT,
-        origin=_TEXT,
-        tags=_TEXTS,
-    ),
-    "required": ["id", "stratum", "kind", "title", "text"],
-}
 # Nothing is required at the root: an error has the one key `error`, and clients validate it too.
-_ALWAYS = {"notices": _TEXTS, "error": {"type": "object"}}
-_SEARCH_OUTPUT = _object(
-    project=_TEXT,
-    mode=_TEXT,
-    hits={"type": "array", "items": _HIT},
-    withheld_stale=_COUNT,
-    **_ALWAYS,
-)
-_PACK_OUTPUT = _object(
-    receipt=_object(
-        budget=_COUNT, tokens_used=_COUNT, places=_COUNT, omitted=_COUNT, withheld_stale=_COUNT
-    ),
-    **_ALWAYS,
-)
-_GET_OUTPUT = _object(
-    **_HIT["properties"],
-    source=_TEXT,
-    anchors={"type": "array", "items": {"type": "object"}},
-    **_ALWAYS,
-)
+_RECALLED_OUTPUT = _object(text=_TEXT, error={"type": "object"})
 _WRITTEN_OUTPUT = _object(
     id=_TEXT,
     action=_TEXT,
@@ -174,27 +147,8 @@ _WRITTEN_OUTPUT = _object(
     anchors=_TEXTS,
     redactions=_TEXTS,
     similar=_TEXTS,
-    **_ALWAYS,
-)
-_OUTLINE_OUTPUT = _object(
-    path=_TEXT,
-    language=_TEXT,
-    lines=_COUNT,
-    symbols={
-        "type": "array",
-        "items": _object(
-            name=_TEXT,
-            kind=_TEXT,
-            start_line=_COUNT,
-            end_line=_COUNT,
-            signature=_TEXT,
-            doc=_TEXT,
-        ),
-    },
-    files=_TEXTS,
-    notes={"type": "array", "items": {"type": "object"}},
-    withheld_stale=_COUNT,
-    **_ALWAYS,
+    notices=_TEXTS,
+    error={"type": "object"},
 )
 
 
@@ -260,7 +214,7 @@ def build_server(open_memory: Callable[[], Memory]) -> StratumServer:
         query: Query,
         path: Path = "",
         symbol: SymbolName = "",
-        kind: str = "",
+        kind: AnyKind = "",
         stratum: StratumName = "",
         since: Since = "",
         tag: Tag = "",
@@ -275,7 +229,7 @@ def build_server(open_memory: Callable[[], Memory]) -> StratumServer:
         )
 
     def memory_get(id: Id) -> CallToolResult:  # noqa: A002 - the name that agents see
-        return _entry(open_memory().get(id))
+        return _text(_entry_text(open_memory().get(id)))
 
     def memory_write(
         ctx: Context[Any, Any],
@@ -298,7 +252,7 @@ def build_server(open_memory: Callable[[], Memory]) -> StratumServer:
         return _written(written)
 
     def memory_outline(path: Path = ".") -> CallToolResult:
-        return _outlined(open_memory().outline(path))
+        return _text(_outline_text(open_memory().outline(path)))
 
     def memory_forget(id: Id, undo: Undo = False) -> CallToolResult:  # noqa: A002
         return _written(open_memory().forget(id, undo=undo))
@@ -314,34 +268,39 @@ def build_server(open_memory: Callable[[], Memory]) -> StratumServer:
             _tool(
                 memory_pack,
                 "Pack for a task",
-                "What to open and know for a task, within a token budget. Call it first.",
-                _PACK_OUTPUT,
+                "What to open and know for a task, within a token budget. Call it first.\n"
+                "For one question use memory_search; for a file you know, memory_outline.",
             ),
             _tool(
                 memory_search,
                 "Search memory",
-                "Find code and notes by words and by meaning, best first.",
-                _SEARCH_OUTPUT,
+                "Find code and notes by words and by meaning, best first.\n"
+                "Not for every place where an exact text stands: that is a grep.",
             ),
-            _tool(memory_get, "Get a record", "One record in full, by id.", _GET_OUTPUT),
+            _tool(
+                memory_get,
+                "Get a record",
+                "One record in full, by id.\n"
+                "A symbol's source, or a note's whole text with what became of its anchors.",
+            ),
             _tool(
                 memory_write,
                 "Write a note",
-                "Keep what a later session should know. Secrets are masked, duplicates merged.",
-                _WRITTEN_OUTPUT,
+                "Keep what a later session should know. Secrets are masked, duplicates merged.\n"
+                "One fact a note. Not for what the code itself says, nor for a task's progress.",
                 writes=True,
             ),
             _tool(
                 memory_outline,
                 "Outline a path",
-                "A file's symbols with lines, or a folder's files, and the notes about it.",
-                _OUTLINE_OUTPUT,
+                "A file's symbols with lines, or a folder's files, and the notes about it.\n"
+                "Read from the file as it is now, and cheaper than opening it.",
             ),
             _tool(
                 memory_forget,
                 "Forget a note",
-                "Bury a wrong note so that no search finds it.",
-                _WRITTEN_OUTPUT,
+                "Bury a wrong note so that no search finds it.\n"
+                "To correct a note instead, use memory_write with supersedes.",
                 writes=True,
                 destructive=True,
             ),
@@ -355,7 +314,6 @@ def _tool(
     function: Callable[..., CallToolResult],
     title: str,
     description: str,
-    output: dict[str, Any],
     *,
     writes: bool = False,
     destructive: bool = False,
@@ -377,7 +335,7 @@ def _tool(
             del schema["default"]  # "" and [] only say that the argument may be left out
     tool.parameters.pop("title", None)
     tool.parameters["additionalProperties"] = False
-    tool.fn_metadata.output_schema = output
+    tool.fn_metadata.output_schema = _WRITTEN_OUTPUT if writes else _RECALLED_OUTPUT
     return tool
 
 
@@ -434,7 +392,7 @@ def failure(error: StratumError) -> CallToolResult:
 
 def _sentence(error: StratumError) -> str:
     similar = f"Similar: {', '.join(error.similar)}." if error.similar else ""
-    return " ".join(part for part in (error.message, error.hint, similar) if part)
+    return " ".join(shown(f"{error.message} {error.hint} {similar}").split())
 
 
 def _bad_arguments(error: ValidationError) -> InvalidInput:
@@ -447,126 +405,107 @@ def _bad_arguments(error: ValidationError) -> InvalidInput:
     return InvalidInput(f"The argument {name!r} should be {wanted}.")
 
 
-def _result(text: str, structured: dict[str, Any], notices: Sequence[str] = ()) -> CallToolResult:
-    content = [TextContent(text=text)] if text else []
-    if notices:
-        structured = {**structured, "notices": list(notices)}
-        content.append(TextContent(text=_notice_text(notices)))
-    return CallToolResult(content=list(content), structured_content=structured)
+def _text(text: str) -> CallToolResult:
+    if not text:
+        return CallToolResult(content=[], structured_content={})
+    return CallToolResult(content=[TextContent(text=text)], structured_content={"text": text})
 
 
-def _notice_text(notices: Sequence[str]) -> str:
-    return "\n".join(f"Notice: {notice}" for notice in notices)
+def _recalled(inner: str, remarks: Sequence[str]) -> str:
+    """Return the fenced text, then what Stratum itself has to say, a line each."""
+    return "\n".join([_fenced(inner) or _NOTHING, *remarks])
 
 
 def _fenced(text: str) -> str:
     """Return recalled text between marks that it cannot itself close."""
-    inner = shown(text).strip("\n")
-    for mark in (_OPEN, _CLOSE):
-        inner = inner.replace(mark, mark.replace("<", "&lt;"))
+    inner = _MARK.sub("&lt;", shown(text).strip("\n"))
     return f"{_OPEN}\n{inner}\n{_CLOSE}" if inner else ""
 
 
+def _notices(notices: Sequence[str]) -> list[str]:
+    return [f"Notice: {' '.join(notice.split())}" for notice in notices]
+
+
+def _withheld(count: int) -> list[str]:
+    notes = "1 stale note" if count == 1 else f"{count} stale notes"
+    hint = "memory_search with include_stale shows them"
+    return [f"{notes} withheld ({hint})."] if count else []
+
+
 def _packed(pack: Callable[[int], Pack], budget: int) -> CallToolResult:
-    """Return a pack whose text, notices and receipt together cost at most `budget` tokens."""
-    packed = pack(budget)
-    frame = count_tokens(_fenced("x"))
-    notices = packed.notices
-    structured = _receipt(packed, budget, notices)
-    room = budget - frame - _cost(structured) - _notices_cost(notices)
-    if room < 0 and notices:
-        notices = ()
-        structured = _receipt(packed, budget, notices)
-        room = budget - frame - _cost(structured)
-    if room < 0:
-        return CallToolResult(content=[], structured_content={})
-    packed = pack(room)
-    text = _fenced(packed.text)
-    structured = _receipt(packed, budget, notices)
-    used = count_tokens(text) + _cost(structured) + _notices_cost(notices)
-    structured["receipt"]["tokens_used"] = min(used, budget)
-    return _result(text, structured, notices)
+    """Return a pack of which each form, with fence, receipt and notices, fits the budget."""
+    # the widest receipt: its numbers are known only when the pack is made
+    widest = Receipt(budget, budget, MAX_LIMIT, MAX_LIMIT, MAX_LIMIT)
+    frame = _cost(_pack_text(Pack("x", widest), budget, ()))
+    if not frame < budget <= MAX_BUDGET:
+        pack(budget)  # for its checks of the task and of the budget
+    for with_notices in (True, False):
+        room = budget - frame
+        while room > 0:
+            packed = pack(room)
+            text = _pack_text(packed, budget, packed.notices if with_notices else ())
+            over = _cost(text) - budget  # by notices, or by marks that were made harmless
+            crowded_out = with_notices and packed.receipt.omitted and not packed.text
+            if over <= 0 and not crowded_out:
+                return _text(text)
+            room -= max(over, 1) if packed.text else room
+    return _text(_TOO_SMALL if _cost(_TOO_SMALL) <= budget else "")
 
 
-def _receipt(packed: Pack, budget: int, notices: Sequence[str]) -> dict[str, Any]:
-    """Return the structured part with the widest number that it may have to show."""
-    receipt = {**to_plain(packed.receipt), "budget": budget, "tokens_used": budget}
-    return {"receipt": receipt, "notices": list(notices)} if notices else {"receipt": receipt}
+def _cost(text: str) -> int:
+    """Return the tokens of the dearer form: clients show the text or the structured content."""
+    return max(count_tokens(text), count_tokens(json.dumps({"text": text}, ensure_ascii=False)))
 
 
-def _cost(structured: dict[str, Any]) -> int:
-    return count_tokens(json.dumps(structured))
+def _pack_text(packed: Pack, budget: int, notices: Sequence[str]) -> str:
+    receipt = packed.receipt
+    left_out = f", {receipt.omitted} left out" if receipt.omitted else ""
+    remarks = [*_withheld(receipt.withheld_stale), *_notices(notices)]
+
+    def using(tokens: int) -> str:
+        cost = f"{tokens} of {budget} tokens: {receipt.places} shown{left_out}."
+        empty = _TOO_SMALL if receipt.omitted else _NOTHING
+        return "\n".join([_fenced(packed.text) or empty, cost, *remarks])
+
+    return using(min(budget, _cost(using(budget))))
 
 
-def _notices_cost(notices: Sequence[str]) -> int:
-    return count_tokens(_notice_text(notices)) if notices else 0
-
-
-def _place(hit: Hit | Entry) -> str:
-    if not hit.path:
-        return ""
-    return f"{hit.path}:{hit.start_line}-{hit.end_line}" if hit.start_line else hit.path
+def _head(hit: Hit | Entry) -> str:
+    lines = f":{hit.start_line}-{hit.end_line}" if hit.start_line else ""
+    place = f"{hit.path}{lines}" if hit.path else ""
+    title = hit.title if hit.title != hit.path else ""
+    return " ".join(part for part in (hit.id, place, title) if part)
 
 
 def _hit_line(hit: Hit) -> str:
-    head = " ".join(part for part in (hit.id, _place(hit), hit.title or hit.kind) if part)
-    marks = ", ".join(part for part in (hit.freshness, hit.origin) if part)
-    return f"{head} - {hit.text}{f' ({marks})' if marks else ''}"
+    return f"{_head(hit)} - {hit.text}{_note_marks(hit.kind, hit.freshness, hit.origin, hit.tags)}"
 
 
-def _hit(hit: Hit) -> dict[str, Any]:
-    plain = to_plain(hit)
-    return {key: value for key, value in plain.items() if value or key in _HIT["required"]}
+def _note_marks(kind: str, freshness: str | None, written: str, tags: Sequence[str]) -> str:
+    """Return what stands behind a note in brackets, "" for code, which has no freshness."""
+    if not freshness:
+        return ""
+    marked = [f"#{tag}" for tag in tags]
+    return f" ({', '.join([kind, freshness, written, *marked])})"
 
 
 def _found(result: SearchResult) -> CallToolResult:
-    text = _fenced("\n".join(_hit_line(hit) for hit in result.hits)) or "Nothing found."
-    if result.withheld_stale:
-        text += f"\n{result.withheld_stale} stale withheld (include_stale shows them)."
-    structured = {
-        "project": result.project,
-        "mode": result.mode,
-        "hits": [_hit(hit) for hit in result.hits],
-        "withheld_stale": result.withheld_stale,
-    }
-    return _result(text, structured, result.notices)
-
-
-def _entry(entry: Entry) -> CallToolResult:
-    note = entry.note
-    structured = {
-        "id": entry.id,
-        "stratum": entry.stratum,
-        "kind": entry.kind,
-        "title": entry.title,
-        "text": entry.text,
-        "path": entry.path,
-        "start_line": entry.start_line,
-        "end_line": entry.end_line,
-        "source": entry.source,
-        "freshness": entry.freshness,
-        "origin": _origin(entry),
-        "tags": list(note.tags) if note else [],
-        "anchors": [to_plain(verdict) for verdict in entry.verdicts],
-    }
-    kept = {key: value for key, value in structured.items() if value}
-    return _result(_entry_text(entry), kept)
-
-
-def _origin(entry: Entry) -> str:
-    return origin(entry.note) if entry.note else ""
+    lines = [_hit_line(hit) for hit in result.hits]
+    remarks = [*_withheld(result.withheld_stale), *_notices(result.notices)]
+    return _text(_recalled("\n".join(lines), remarks))
 
 
 def _entry_text(entry: Entry) -> str:
-    marks = ", ".join(part for part in (entry.freshness, _origin(entry)) if part)
-    head = " ".join(part for part in (entry.id, entry.kind, _place(entry), entry.title) if part)
+    head = _head(entry)
+    if entry.note:
+        note = entry.note
+        head += _note_marks(entry.kind, entry.freshness, origin(note), note.tags)
     reasons = [
         f"{verdict.path or ''}: {verdict.freshness} {verdict.reason}".strip()
         for verdict in entry.verdicts
         if verdict.reason
     ]
-    body = entry.source or entry.text
-    return _fenced("\n".join([f"{head}{f' ({marks})' if marks else ''}", *reasons, body]))
+    return _fenced("\n".join([head, *reasons, entry.source or entry.text]))
 
 
 def _written(written: Written) -> CallToolResult:
@@ -585,37 +524,10 @@ def _written(written: Written) -> CallToolResult:
         "redactions": list(written.redactions),
         "similar": list(written.similar),
     }
-    return _result(text, structured, written.notices)
-
-
-def _outlined(result: OutlineResult) -> CallToolResult:
-    structured = {
-        "path": result.path,
-        "language": result.language,
-        "lines": result.lines,
-        "symbols": [
-            {
-                "name": symbol.name,
-                "kind": symbol.kind,
-                "start_line": symbol.start_line,
-                "end_line": symbol.end_line,
-                "signature": symbol.signature,
-                "doc": symbol.doc,
-            }
-            for symbol in result.symbols[:_LISTED]
-        ],
-        "files": list(result.files[:_LISTED]),
-        "notes": [_hit(hit) for hit in result.notes],
-        "withheld_stale": result.withheld_stale,
-    }
-    return _result(_outline_text(result), structured, _outline_notices(result))
-
-
-def _outline_notices(result: OutlineResult) -> list[str]:
-    more = max(len(result.symbols), len(result.files)) - _LISTED
-    if more <= 0:
-        return list(result.notices)
-    return [*result.notices, f"{more:,} more are not listed: search with a path filter."]
+    if written.notices:
+        structured["notices"] = list(written.notices)
+        text = "\n".join([text, *_notices(written.notices)])
+    return CallToolResult(content=[TextContent(text=text)], structured_content=structured)
 
 
 def _outline_text(result: OutlineResult) -> str:
@@ -627,7 +539,11 @@ def _outline_text(result: OutlineResult) -> str:
     ]
     lines += result.files[:_LISTED]
     lines += [_hit_line(hit) for hit in result.notes]
-    return _fenced("\n".join(lines))
+    remarks = [*_withheld(result.withheld_stale), *_notices(result.notices)]
+    more = max(len(result.symbols), len(result.files)) - _LISTED
+    if more > 0:
+        remarks.append(f"{more:,} more are not listed: memory_search with a path finds them.")
+    return _recalled("\n".join(lines), remarks)
 
 
 def _client_name(ctx: Context[Any, Any]) -> str:

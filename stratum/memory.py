@@ -117,7 +117,6 @@ class Memory:
         self._resident_wanted = resident
         self._lock = threading.RLock()
         self._opened: Store | None = None
-        self._stored: Worktree | None = None
         self._embedder: Embedder | None = None
         self._embedder_error = ""
         self._embedder_opened = False
@@ -142,9 +141,9 @@ class Memory:
         if self._building is not None:
             self._building.join()
         with self._lock:
-            if self._opened is not None:
-                self._opened.close()
-                self._opened = None
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
 
     @property
     def project(self) -> str:
@@ -153,7 +152,12 @@ class Memory:
 
     # the parts, opened when first needed
 
+    # Whoever holds the store's lock (a transaction) may come here, so once the store is open nobody
+    # may wait for it while holding `_lock`: two threads would wait for each other.
+
     def _store(self) -> Store:
+        if self._opened is not None:
+            return self._opened
         with self._lock:
             if self._opened is None:
                 self._opened = open_store(self.settings.database)
@@ -161,14 +165,11 @@ class Memory:
 
     def _place(self) -> Worktree:
         """Return this worktree's row as it stands now."""
-        with self._lock:
-            root = str(self.worktree.root)
-            self._stored = self._store().worktree(root)
-            if self._stored is None or self._stored.identity != self.worktree.identity:
-                self._stored = self._store().add_worktree(
-                    self.worktree.identity, self.worktree.name, root
-                )
-            return self._stored
+        store, root = self._store(), str(self.worktree.root)
+        stored = store.worktree(root)
+        if stored is None or stored.identity != self.worktree.identity:
+            stored = store.add_worktree(self.worktree.identity, self.worktree.name, root)
+        return stored
 
     def _known_outline(self, blob: str, language: str) -> Outline | None:
         project_id = self._place().project_id
@@ -461,9 +462,7 @@ class Memory:
         waiting = {id_ for id_, record in records.items() if record.awaits_vector}
         scores = ranking.without_handicap(scores, waiting, len(lists))
         files = {
-            id_: record.places[0].file_record
-            for id_, record in records.items()
-            if record.kind != "file" and record.places
+            id_: record.places[0].file_record for id_, record in records.items() if record.places
         }
         lifted = ranking.with_file_share(scores, files)
         if not about_tests:
@@ -610,7 +609,7 @@ class Memory:
                 hint="Give more of its characters.",
                 similar=tuple(found),
             )
-        raise NotFound(f"Nothing has the id {wanted}.", hint="`stratum search` shows ids.")
+        raise NotFound(f"Nothing has the id {wanted}.", hint="A search shows ids.")
 
     def outline(self, path: str) -> OutlineResult:
         """Return the symbols of a file, or the files of a folder, with the notes about it.

@@ -25,8 +25,12 @@ EXPORT_VERSION = 1
 
 _ANCHOR_LINES = re.compile(r"^(?P<path>.+?):(?P<start>\d{1,7})(?:-(?P<end>\d{1,7}))?$", re.DOTALL)
 _FULL_ID = re.compile(r"[a-z2-7]{12}")
-# C0 and C1 controls but tab and newline, zero-width and bidirectional marks: they hide text.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+# What hides text or reorders it: controls but tab and newline, soft hyphens, zero-width and
+# bidirectional marks, line separators, annotations, tags.
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 
 
 def shown(text: str) -> str:

@@ -35,9 +35,12 @@ def without_handicap(
 
 
 def with_file_share(scores: Mapping[int, float], files: Mapping[int, int]) -> dict[int, float]:
-    """Return the scores with each symbol lifted by its file; `files` maps symbol to file id."""
+    """Return the scores with each record lifted by its file; `files` maps record to file id.
+
+    A record without a file, which is a note, is lifted by itself, or any symbol would pass it.
+    """
     return {
-        id_: score + FILE_SHARE * scores.get(files[id_], 0.0) if id_ in files else score
+        id_: score + FILE_SHARE * scores.get(files.get(id_, id_), 0.0)
         for id_, score in scores.items()
     }
 

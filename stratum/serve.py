@@ -17,6 +17,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,7 +33,7 @@ MANIFEST = Path(__file__).with_name("manifest.json")
 _VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 _CLIENT_KEY = "io.modelcontextprotocol/clientInfo"
 _CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
-_LAST_ANSWERS = 5.0  # seconds that running calls have when the client closes stdin
+_LAST_ANSWERS = 5.0  # seconds that running calls have when the client closes stdin, or at a signal
 _LAST_BATCH = 2.0  # seconds that background work has to stop: the database survives without it
 _CHUNK = 1 << 16
 
@@ -54,6 +55,7 @@ def serve(settings: Settings, path: Path) -> NoReturn:
         format="%(asctime)s %(name)s %(levelname)s %(message)s",
     )
     threading.Thread(target=front.read, name="stratum-stdin", daemon=True).start()
+    threading.Thread(target=_leave_at_last, args=(front,), daemon=True).start()
     project = _Project(settings, path)
     _run_sdk(front, project)
     threading.Timer(_LAST_BATCH, _leave).start()
@@ -80,27 +82,51 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
+def _leave_at_last(front: Front) -> NoReturn:
+    """End the process although a call still runs: no client waits for its answer any more."""
+    front.ended.get()
+    time.sleep(_LAST_ANSWERS)
+    log.warning("a call was still running at the end")
+    _leave()
+
+
 class _Project:
-    """Opens the memory when it is first needed and again after it could not be opened."""
+    """Opens the memory when it is first needed, again after it could not be opened, and anew after
+    its database was removed or replaced: what is written to a removed file is lost."""
 
     def __init__(self, settings: Settings, path: Path) -> None:
         self._settings = settings
         self._path = path
         self._lock = threading.Lock()
         self._memory: Memory | None = None
+        self._database: tuple[int, int] | None = None
 
     def open(self) -> Memory:
         """Return the memory, with its background work started.
 
         Raises:
             NotInProject: There is no project at the path.
+            NotFound: The project's folder is gone.
         """
+        from stratum.errors import NotFound
         from stratum.memory import Memory
 
         with self._lock:
+            found = _identity(self._settings.database)
+            if self._memory is not None and self._database not in (None, found):
+                log.warning("the database was removed or replaced and is opened anew")
+                self._memory.close()
+                self._memory = None
+            self._database = found
             if self._memory is None:
                 self._memory = Memory(self._settings, self._path, resident=True)
                 self._memory.start_background()
+            root = self._memory.worktree.root
+            if not root.is_dir():
+                raise NotFound(
+                    f"The project's folder {root} is gone.",
+                    hint="Bring it back, or start the agent in another folder.",
+                )
             return self._memory
 
     def warm_up(self) -> None:
@@ -109,6 +135,7 @@ class _Project:
 
         try:
             self.open().warm_up()
+            self.open()  # the database is there now: from here on its loss is noticed
         except StratumError as error:
             log.info("not warmed up: %s", error.message)
 
@@ -117,6 +144,15 @@ class _Project:
         with self._lock:
             if self._memory is not None:
                 self._memory.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another one at the same path, None if it cannot be seen."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _run_sdk(front: Front, project: _Project) -> None:
@@ -193,6 +229,7 @@ class Front:
         self._passing = False
         self._sdk_runs = False
         self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.ended: queue.SimpleQueue[None] = queue.SimpleQueue()  # no Event: set by signals
 
     def read(self) -> None:
         """Read lines until stdin closes; runs in a thread of its own."""
@@ -216,6 +253,10 @@ class Front:
     def receive(self, line: str) -> None:
         """Answer one line, or queue it for the SDK."""
         message = _parsed(line)
+        if message and "\\ud" in line.lower():
+            # half a character, as from a text cut by its UTF-16 length: the SDK never answers it
+            line = json.dumps(message, ensure_ascii=False).encode("utf-8", "replace").decode()
+            message = _parsed(line)
         opens = not self._version
         result = None if self._passing else self._covered(message)
         if result is None:
@@ -262,6 +303,8 @@ class Front:
         meta = params.get("_meta", {})
         if params.keys() - {"_meta"} or not isinstance(meta, dict):
             return ""
+        if _is_id(meta.get("progressToken")):  # Codex sends one with every request
+            meta = {key: value for key, value in meta.items() if key != "progressToken"}
         if not meta:
             return self._version if self._version in self._manifest["handshake"] else ""
         asked = str(meta.get(_VERSION_KEY))
@@ -303,6 +346,7 @@ class Front:
         if not self._sdk_runs:
             _leave()
         self.lines.put(None)
+        self.ended.put(None)
 
 
 def _parsed(line: str) -> dict[str, Any]:
@@ -315,14 +359,16 @@ def _parsed(line: str) -> dict[str, Any]:
 
 
 def _is_request(message: dict[str, Any]) -> bool:
-    id_ = message.get("id")
     return (
         message.get("jsonrpc") == "2.0"
         and isinstance(message.get("method"), str)
-        and isinstance(id_, (int, str))
-        and not isinstance(id_, bool)
+        and _is_id(message.get("id"))
         and isinstance(message.get("params", {}), dict)
     )
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def _is_hello(params: dict[str, Any]) -> bool:

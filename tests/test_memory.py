@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import random
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -313,7 +315,7 @@ def test_an_unknown_id_is_not_found(memory: Memory) -> None:
 
 
 def test_control_and_zero_width_characters_are_dropped_on_the_way_out(memory: Memory) -> None:
-    note = memory.write("plain\u200b text\u202e here\x1b[31m").note
+    note = memory.write("plain\u200b text\u202e here\x1b[31m\u00ad\u2028\U000e0041").note
     hit = memory.search("plain", filters=Filters(stratum="notes")).hits[0]
     assert hit.text == "plain text here[31m"
     assert memory.get(note.id).text == "plain text here[31m"
@@ -568,6 +570,41 @@ def test_no_embedder_is_a_choice_and_not_a_degradation(
 # the rest
 
 
+def test_writing_beside_searching_never_waits_for_ever(
+    settings: Settings, repository: Path
+) -> None:
+    failures: list[BaseException] = []
+    with Memory(settings, repository, resident=True) as memory:
+        memory.start_background()
+
+        def run(work: Callable[[int], object]) -> None:
+            try:
+                for number in range(50):
+                    work(number)
+            except BaseException as error:  # noqa: BLE001 - reported below
+                failures.append(error)
+
+        jobs = (
+            lambda number: memory.write(f"Finding number {number}."),
+            lambda number: memory.search(f"finding {number}"),
+            lambda number: memory.status(),
+        )
+        threads = [
+            threading.Thread(target=run, args=(job,), daemon=True) for job in (*jobs, jobs[0])
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+    assert failures == []
+
+
+def test_a_note_just_written_stands_before_code_with_fewer_of_its_words(memory: Memory) -> None:
+    note = memory.write("The parcel service answers on Mondays only.").note
+    assert memory.search("parcel service answers", limit=1).hits[0].id == note.id
+
+
 def test_home_is_no_project(settings: Settings, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(NotInProject):
@@ -608,8 +645,8 @@ def test_a_resident_memory_answers_as_a_cold_one(settings: Settings, repository:
         cold.index()
         warm.warm_up()
         for query in ("total price", "expired sessions", "render", "gross"):
-            expected = {(hit.id, hit.path): hit.score for hit in cold.search(query).hits}
-            found = {(hit.id, hit.path): hit.score for hit in warm.search(query).hits}
+            expected = {(hit.id, hit.path): hit.score for hit in cold.search(query, limit=50).hits}
+            found = {(hit.id, hit.path): hit.score for hit in warm.search(query, limit=50).hits}
             assert found.keys() == expected.keys()
             assert max(found, key=found.__getitem__) == max(expected, key=expected.__getitem__)
 

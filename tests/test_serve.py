@@ -23,6 +23,7 @@ from mcp.types.version import (
 )
 
 from stratum._version import __version__
+from stratum.config import load
 from stratum.mcp_server import build_server
 from stratum.memory import Memory
 from stratum.serve import MANIFEST, Front, manifest_text, run_session
@@ -70,6 +71,11 @@ MALFORMED = [
     line(60, "server/discover"),
     line(61, "tools/list", envelope("1999-01-01")),
     line(62, "tools/list", {"_meta": {"progressToken": 1}}),
+    line(64, "tools/list", {"_meta": {"progressToken": "a"}}),
+    line(65, "tools/list", {"_meta": {"progressToken": None}}),
+    line(66, "tools/list", {"_meta": {"progressToken": True}}),
+    line(67, "tools/list", {"_meta": {"progressToken": 1, "more": 1}}),
+    line(68, "tools/list", {**envelope(), "_meta": {**envelope()["_meta"], "progressToken": 7}}),
     '{"jsonrpc":"2.0","id":63,"method":"ping","params":null}',
     "",
 ]
@@ -213,8 +219,9 @@ def test_handshake_lists_and_ping_need_no_sdk(front: Pipe, version: str) -> None
     assert first["result"]["protocolVersion"] == version
     assert first["result"]["serverInfo"]["version"] == __version__
     for method in (*LISTS, "ping"):
-        begun.receive(line(method, method))
-        assert json.loads(answers.readline())["id"] == method
+        for params in (None, {}, {"_meta": {"progressToken": 0}}):  # the last is how Codex asks
+            begun.receive(line(method, method, params))
+            assert json.loads(answers.readline())["id"] == method
     assert begun.lines.get_nowait() == hello(version, "first")
     assert begun.lines.empty()
 
@@ -403,16 +410,98 @@ def test_a_broken_database_fails_the_calls_and_not_the_server(start: Any, tmp_pa
         assert result["structuredContent"]["error"]["code"] == "store_unavailable"
 
 
+@pytest.mark.parametrize("half", ["\\ud83d", "\\UDE00", "\\uDE00\\ud83d"])
+def test_half_a_character_is_answered_like_any_other_text(start: Any, half: str) -> None:
+    process = start()
+    process.send(hello(), INITIALIZED)
+    process.answer()
+    half = half.replace("\\U", "\\u")
+    for id_, arguments in enumerate(
+        ('"memory_write", "arguments": {"text": "cut %s"}', '"memory_%s", "arguments": {"%s": 1}')
+    ):
+        params = '{"name": ' + arguments.replace("%s", half) + "}"
+        call = f'"id": {id_}, "method": "tools/call", "params": {params}'
+        process.send(f'{{"jsonrpc": "2.0", {call}}}')
+        assert process.answer()["id"] == id_
+
+
 def test_a_project_is_indexed_in_the_background_from_the_first_start(start: Any) -> None:
     process = start()
     process.send(hello(), INITIALIZED)
     process.answer()
     for id_ in range(1, 1000):
         result = process.call(id_, "memory_search", query="delete_expired")
-        if result["structuredContent"]["hits"]:
+        [block] = result["content"]
+        if "delete_expired" in block["text"]:
             break
-        assert result["structuredContent"]["notices"]
-    assert result["structuredContent"]["hits"][0]["path"] == "shop/session.py"
+        assert "Notice: " in block["text"]
+    assert " shop/session.py:" in block["text"]
+
+
+def test_nothing_is_written_to_a_database_that_was_removed(
+    start: Any, tmp_path: Path, repository: Path
+) -> None:
+    home = tmp_path / "home"
+    process = start(STRATUM_HOME=str(home))
+    process.send(hello(), INITIALIZED)
+    process.answer()
+    process.call(1, "memory_search", query="cart")
+    process.call(2, "memory_search", query="cart")
+    for name in ("stratum.db", "stratum.db-wal", "stratum.db-shm"):
+        (home / name).unlink(missing_ok=True)
+    written = process.call(3, "memory_write", text="Carts are kept after the loss")
+    process.process.stdin.close()
+    assert process.process.wait(30) == 0
+    assert "opened anew" in process.process.stderr.read()
+    settings = load({"STRATUM_HOME": str(home), "STRATUM_EMBED_MODEL": "hashing"})
+    with Memory(settings, repository) as memory:
+        assert memory.get(written["structuredContent"]["id"]).text.endswith("after the loss")
+
+
+def test_a_folder_that_is_gone_is_an_error_until_it_is_back(
+    start: Any, tmp_path: Path, repository: Path
+) -> None:
+    process = start(tmp_path, code="", STRATUM_PROJECT=str(repository))
+    process.send(hello(), INITIALIZED)
+    process.answer()
+    assert not process.call(1, "memory_search", query="cart").get("isError")
+    repository.rename(tmp_path / "elsewhere")
+    result = process.call(2, "memory_search", query="cart")
+    assert result["isError"]
+    assert result["content"][0]["text"].startswith(f"The project's folder {repository} is gone.")
+    (tmp_path / "elsewhere").rename(repository)
+    assert not process.call(3, "memory_search", query="cart").get("isError")
+
+
+HANGING = """
+import os, threading
+from pathlib import Path
+from stratum.config import load
+from stratum.memory import Memory
+from stratum.serve import serve
+
+def hang(*_, **__):
+    print("begun", flush=True)
+    threading.Event().wait()
+
+Memory.search = hang
+serve(load(os.environ), Path("."))
+"""
+
+
+@pytest.mark.parametrize("how", ["stdin closes", "SIGTERM"])
+def test_a_call_that_never_ends_does_not_keep_the_server(start: Any, how: str) -> None:
+    process = start(code=HANGING)
+    process.send(hello(), INITIALIZED, line(1, "tools/call", {"name": "memory_outline"}))
+    assert [process.answer()["id"], process.answer()["id"]] == [0, 1]  # the SDK is there
+    process.send(line(2, "tools/call", {"name": "memory_search", "arguments": {"query": "x"}}))
+    assert process.process.stderr.readline() == "begun\n"
+    if how == "stdin closes":
+        process.process.stdin.close()
+    else:
+        process.process.send_signal(signal.SIGTERM)
+    assert process.process.wait(60) == 0
+    assert "still running" in process.process.stderr.read()
 
 
 def test_a_server_that_is_never_asked_ends_with_its_stdin(start: Any) -> None:

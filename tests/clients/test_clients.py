@@ -53,8 +53,7 @@ def test_every_tool_answers_the_typescript_client_within_its_schema(repository: 
     assert seen["templates"] == ["stratum://note/{id}", "stratum://outline/{+path}"]
     assert seen["prompts"] == ["recall"]
     assert not any(answer.get("isError") for answer in seen["answers"])
-    found = seen["answers"][1]["structuredContent"]["hits"]
-    assert found[0]["origin"].split(",")[0].endswith("via probe-ts")
+    assert "via probe-ts, " in seen["answers"][1]["content"][0]["text"]
 
 
 def test_an_error_with_data_is_no_protocol_error_for_the_typescript_client(
