@@ -1,0 +1,297 @@
+"""A model of the memory, held against the real one through random histories.
+
+The model knows the files and the notes as plain values. Whatever order of writing, editing,
+indexing, forgetting and moving to another home comes, both must tell the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
+
+from stratum.config import load
+from stratum.memory import Memory
+from stratum.models import Filters, SearchResult
+from stratum.tokens import count_tokens
+from tests.conftest import make_repository
+
+PATHS = ("shop/cart.py", "shop/till.py", "tax.py")
+NAMES = ("total", "refund", "expire", "ship")
+TOPICS = ("carts", "taxes", "sessions", "parcels")
+LAYOUTS = ("plain", "commented", "spaced", "requoted")
+# an hour ago: files so old are answered from caches, as most files are
+EPOCH = 1_700_000_000
+
+Place = tuple[str, str]  # path and symbol
+File = dict[str, int]  # symbol -> what it returns, in the order of the definitions
+
+
+def source(definitions: File, layout: str) -> str:
+    """Return a module that means the same in every layout."""
+    parts = []
+    for name, value in definitions.items():
+        quote = "'" if layout == "requoted" else '"'
+        lines = [f"def {name}(order):", f"    return order.get({quote}{name}{quote}, {value})"]
+        if layout == "commented":
+            lines.insert(1, "    # what the order says, or what is usual")
+        if layout == "spaced":
+            lines.insert(1, "")
+        parts.append("\n".join(lines) + "\n")
+    return ("\n\n\n" if layout == "spaced" else "\n\n").join(parts)
+
+
+@dataclass
+class Known:
+    """What the model knows of a note: `seen` holds what stood at its places when it was written."""
+
+    text: str
+    seen: dict[Place, int] = field(default_factory=dict)
+    buried: bool = False
+    replaced: bool = False
+
+    @property
+    def living(self) -> bool:
+        return not (self.buried or self.replaced)
+
+
+class Histories(RuleBasedStateMachine):
+    notes = Bundle("notes")
+
+    @initialize()
+    def begin(self) -> None:
+        self.ended = ExitStack()
+        folder = Path(tempfile.mkdtemp(prefix="stratum-history-"))
+        self.ended.callback(shutil.rmtree, folder)
+        self.files: dict[str, File] = {"shop/cart.py": {"total": 1, "refund": 2}}
+        self.layouts: dict[str, str] = {}
+        self.known: dict[str, Known] = {}
+        self.ticks = self.texts = 0
+        self.root = folder / "shop"
+        self.root.mkdir()
+        make_repository(self.root, {"README.md": "# Shop\n"})
+        self.homes = [folder / "home", folder / "other-home"]
+        self.save("shop/cart.py")
+        self.cold = self.open(self.homes[0])
+        self.cold.index()
+        self.resident = self.open(self.homes[0], resident=True)
+        self.resident.warm_up()
+
+    def open(self, home: Path, *, resident: bool = False) -> Memory:
+        environ = {
+            "STRATUM_HOME": str(home),
+            "STRATUM_EMBED_MODEL": "hashing",
+            "STRATUM_AUTHOR": "Ada",
+        }
+        memory = Memory(load(environ), self.root, resident=resident)
+        self.ended.callback(memory.close)
+        return memory
+
+    def save(self, path: str) -> None:
+        """Write a file of the model to the disk, each time with another time stamp."""
+        target = self.root / path
+        if path not in self.files:
+            target.unlink()
+            return
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(source(self.files[path], self.layouts.get(path, "plain")))
+        self.ticks += 1
+        os.utime(target, (EPOCH + self.ticks, EPOCH + self.ticks))
+
+    def fresh_text(self, topic: str) -> str:
+        self.texts += 1
+        return f"What everybody gets wrong about {topic}, part {self.texts}"
+
+    def places(self, data: st.DataObject) -> list[Place]:
+        standing = [(path, name) for path, names in self.files.items() for name in names]
+        if not standing:
+            return []
+        return data.draw(st.lists(st.sampled_from(standing), max_size=2, unique=True))
+
+    def holds(self, note: Known) -> bool:
+        return all(self.files.get(path, {}).get(name) == value
+                   for (path, name), value in note.seen.items())  # fmt: skip
+
+    # notes
+
+    @rule(target=notes, topic=st.sampled_from(TOPICS), data=st.data())
+    def write(self, topic: str, data: st.DataObject) -> str:
+        text, places = self.fresh_text(topic), self.places(data)
+        written = self.cold.write(text, anchors=[f"{path}::{name}" for path, name in places])
+        assert written.action == "created"
+        seen = {(path, name): self.files[path][name] for path, name in places}
+        self.known[written.note.id] = Known(text, seen)
+        return written.note.id
+
+    @rule(id_=notes, tag=st.sampled_from(TOPICS), data=st.data())
+    def write_again(self, id_: str, tag: str, data: st.DataObject) -> None:
+        note = self.known[id_]
+        if not note.living:
+            return
+        standing = [p for p in self.places(data) if p not in note.seen]
+        anchors = [f"{path}::{name}" for path, name in standing]
+        written = self.cold.write(note.text.upper(), tags=[tag], anchors=anchors)
+        assert (written.action, written.note.id) == ("merged", id_)
+        note.seen |= {(path, name): self.files[path][name] for path, name in standing}
+
+    @rule(target=notes, id_=notes, topic=st.sampled_from(TOPICS))
+    def supersede(self, id_: str, topic: str) -> Any:
+        if not self.known[id_].living:
+            return multiple()
+        text = self.fresh_text(topic)
+        written = self.resident.write(text, supersedes=id_)
+        assert (written.action, written.note.supersedes) == ("superseded", id_)
+        self.known[id_].replaced = True
+        self.known[written.note.id] = Known(text)
+        return written.note.id
+
+    @rule(id_=notes, by_resident=st.booleans())
+    def forget(self, id_: str, by_resident: bool) -> None:
+        (self.resident if by_resident else self.cold).forget(id_)
+        self.known[id_].buried = True
+
+    @rule(id_=notes)
+    def bring_back(self, id_: str) -> None:
+        self.cold.forget(id_, undo=True)
+        self.known[id_].buried = False
+
+    # files
+
+    @rule(path=st.sampled_from(PATHS), name=st.sampled_from(NAMES), value=st.integers(0, 9))
+    def edit(self, path: str, name: str, value: int) -> None:
+        self.files.setdefault(path, {})[name] = value
+        self.save(path)
+
+    @rule(path=st.sampled_from(PATHS), layout=st.sampled_from(LAYOUTS), turned=st.booleans())
+    def reformat(self, path: str, layout: str, turned: bool) -> None:
+        if path in self.files:
+            definitions = list(self.files[path].items())
+            self.files[path] = dict(reversed(definitions) if turned else definitions)
+            self.layouts[path] = layout
+            self.save(path)
+
+    @rule(path=st.sampled_from(PATHS), name=st.sampled_from(NAMES))
+    def remove(self, path: str, name: str) -> None:
+        if self.files.get(path, {}).pop(name, None) is not None:
+            self.save(path)
+
+    @rule(path=st.sampled_from(PATHS))
+    def delete(self, path: str) -> None:
+        if self.files.pop(path, None) is not None:
+            self.save(path)
+
+    @rule(old=st.sampled_from(PATHS), new=st.sampled_from(PATHS))
+    def rename(self, old: str, new: str) -> None:
+        if old in self.files and new not in self.files:
+            (self.root / new).parent.mkdir(exist_ok=True)
+            (self.root / old).rename(self.root / new)
+            self.files[new] = self.files.pop(old)
+            self.layouts[new] = self.layouts.get(old, "plain")
+
+    @rule(by_resident=st.booleans())
+    def index(self, by_resident: bool) -> None:
+        report = (self.resident if by_resident else self.cold).index()
+        assert (report.files, report.interrupted) == (1 + len(self.files), False)
+        assert report.vectors_pending == 0
+
+    # homes
+
+    @rule()
+    def reopen(self) -> None:
+        self.cold.close()
+        self.cold = self.open(self.homes[0])
+
+    @rule()
+    def take_to_another_home(self) -> None:
+        lines = list(self.cold.export())
+        with self.open(self.homes[1]) as other:
+            assert other.import_(lines).rejected == ()
+            assert list(other.export()) == lines
+            assert other.import_(lines).unchanged == len(lines) - 1
+            assert self.told(other.search("everybody", limit=100)) <= self.living()
+
+    # what must hold
+
+    def living(self) -> set[str]:
+        return {id_ for id_, note in self.known.items() if note.living and self.holds(note)}
+
+    def told(self, result: SearchResult) -> set[str]:
+        return {hit.id for hit in result.hits if hit.stratum == "notes"}
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        exported = [json.loads(line) for line in list(self.cold.export())[1:]]
+        assert {plain["id"]: plain["text"] for plain in exported} == {
+            id_: note.text for id_, note in self.known.items()
+        }
+
+    @invariant()
+    def what_is_told_holds(self) -> None:
+        only_notes = Filters(stratum="notes")
+        for memory in (self.cold, self.resident):
+            found = memory.search("everybody", filters=only_notes, limit=100, mode="lexical")
+            assert self.told(found) == self.living()
+            living = {id_ for id_, note in self.known.items() if note.living}
+            assert found.withheld_stale == len(living - self.living())
+        shown = {hit.id for hit in self.resident.outline("").notes}
+        assert shown <= self.living()
+
+    @rule(query=st.sampled_from((*TOPICS, *NAMES, "everybody order usual")))
+    def ask(self, query: str) -> None:
+        cold = self.cold.search(query, limit=100, mode="lexical")
+        resident = self.resident.search(query, limit=100, mode="lexical")
+        assert {hit.id: hit.freshness for hit in resident.hits} == {
+            hit.id: hit.freshness for hit in cold.hits
+        }
+        assert cold.withheld_stale == resident.withheld_stale
+        for memory in (self.cold, self.resident):
+            assert self.told(memory.search(query, limit=100)) <= self.living()
+
+    @rule(topic=st.sampled_from(TOPICS), budget=st.integers(0, 400))
+    def pack(self, topic: str, budget: int) -> None:
+        for memory in (self.cold, self.resident):
+            packed = memory.pack(f"everybody {topic}", budget=budget)
+            assert count_tokens(packed.text) <= packed.receipt.tokens_used <= budget
+            for id_, note in self.known.items():
+                assert id_ in self.living() or f"{note.text}\n" not in f"{packed.text}\n"
+
+    @rule(id_=consumes(notes))
+    def judge(self, id_: str) -> None:
+        note, verdict = self.known[id_], self.cold.get(id_).freshness
+        assert verdict == self.resident.get(id_).freshness
+        if not note.seen:
+            assert verdict == "unanchored"
+        else:
+            assert verdict in (("fresh", "moved") if self.holds(note) else ("changed", "gone"))
+
+    def teardown(self) -> None:
+        if hasattr(self, "ended"):
+            with self.ended:
+                assert self.cold._store().check() == []
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=15,
+    stateful_step_count=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
