@@ -591,7 +591,9 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        _say("\nStopping after this batch; Ctrl-C again stops at once.")
+        # not through sys.stderr: the signal may have come in the middle of its own writing
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nStopping after this batch; Ctrl-C again stops at once.\n")
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:

@@ -462,7 +462,9 @@ class Memory:
         waiting = {id_ for id_, record in records.items() if record.awaits_vector}
         scores = ranking.without_handicap(scores, waiting, len(lists))
         files = {
-            id_: record.places[0].file_record for id_, record in records.items() if record.places
+            id_: record.places[0].file_record if record.places else id_
+            for id_, record in records.items()
+            if record.kind != "file"
         }
         lifted = ranking.with_file_share(scores, files)
         if not about_tests:

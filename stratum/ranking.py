@@ -37,10 +37,11 @@ def without_handicap(
 def with_file_share(scores: Mapping[int, float], files: Mapping[int, int]) -> dict[int, float]:
     """Return the scores with each record lifted by its file; `files` maps record to file id.
 
-    A record without a file, which is a note, is lifted by itself, or any symbol would pass it.
+    A file has no entry, so that a symbol with its exact lines goes before it. A note is its own
+    file, or any symbol would pass it.
     """
     return {
-        id_: score + FILE_SHARE * scores.get(files.get(id_, id_), 0.0)
+        id_: score + FILE_SHARE * scores.get(files[id_], 0.0) if id_ in files else score
         for id_, score in scores.items()
     }
 

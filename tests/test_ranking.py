@@ -13,8 +13,8 @@ def test_fusion_is_the_sum_of_reciprocal_ranks() -> None:
 
 
 def test_a_symbol_inherits_half_of_its_files_score_and_a_note_half_of_its_own() -> None:
-    lifted = with_file_share({1: 0.2, 2: 0.1, 3: 0.1, 4: 0.1}, {1: 1, 2: 1, 3: 99})
-    assert lifted == pytest.approx({1: 0.3, 2: 0.2, 3: 0.1, 4: 0.15})
+    lifted = with_file_share({1: 0.2, 2: 0.1, 3: 0.1, 4: 0.1}, {2: 1, 3: 99, 4: 4})
+    assert lifted == pytest.approx({1: 0.2, 2: 0.2, 3: 0.1, 4: 0.15})
 
 
 def test_a_record_that_waits_for_its_vector_has_a_full_vote() -> None:
