@@ -6,6 +6,7 @@ indexing, forgetting and moving to another home comes, both must tell the same.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -20,16 +21,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
 )
 
 from stratum.config import load
 from stratum.memory import Memory
 from stratum.models import Filters, SearchResult
+from stratum.terms import query_terms
 from stratum.tokens import count_tokens
 from tests.conftest import make_repository
 
@@ -75,12 +77,15 @@ class Known:
 class Histories(RuleBasedStateMachine):
     notes = Bundle("notes")
 
-    @initialize()
-    def begin(self) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         self.ended = ExitStack()
         folder = Path(tempfile.mkdtemp(prefix="stratum-history-"))
         self.ended.callback(shutil.rmtree, folder)
-        self.files: dict[str, File] = {"shop/cart.py": {"total": 1, "refund": 2}}
+        self.files: dict[str, File] = {
+            "shop/cart.py": {"total": 1, "refund": 2, "expire": 3},
+            "tax.py": {"total": 4, "ship": 5},
+        }
         self.layouts: dict[str, str] = {}
         self.known: dict[str, Known] = {}
         self.ticks = self.texts = 0
@@ -88,7 +93,8 @@ class Histories(RuleBasedStateMachine):
         self.root.mkdir()
         make_repository(self.root, {"README.md": "# Shop\n"})
         self.homes = [folder / "home", folder / "other-home"]
-        self.save("shop/cart.py")
+        for path in self.files:
+            self.save(path)
         self.cold = self.open(self.homes[0])
         self.cold.index()
         self.resident = self.open(self.homes[0], resident=True)
@@ -119,11 +125,12 @@ class Histories(RuleBasedStateMachine):
         self.texts += 1
         return f"What everybody gets wrong about {topic}, part {self.texts}"
 
-    def places(self, data: st.DataObject) -> list[Place]:
+    def places(self, data: st.DataObject, least: int = 0, most: int = 2) -> list[Place]:
         standing = [(path, name) for path, names in self.files.items() for name in names]
         if not standing:
             return []
-        return data.draw(st.lists(st.sampled_from(standing), max_size=2, unique=True))
+        drawn = st.lists(st.sampled_from(standing), min_size=least, max_size=most, unique=True)
+        return data.draw(drawn)
 
     def holds(self, note: Known) -> bool:
         return all(self.files.get(path, {}).get(name) == value
@@ -131,9 +138,16 @@ class Histories(RuleBasedStateMachine):
 
     # notes
 
+    @initialize(target=notes, topic=st.sampled_from(TOPICS), data=st.data())
+    def write_first(self, topic: str, data: st.DataObject) -> str:
+        return self.write_about(topic, self.places(data, least=1))
+
     @rule(target=notes, topic=st.sampled_from(TOPICS), data=st.data())
     def write(self, topic: str, data: st.DataObject) -> str:
-        text, places = self.fresh_text(topic), self.places(data)
+        return self.write_about(topic, self.places(data))
+
+    def write_about(self, topic: str, places: list[Place]) -> str:
+        text = self.fresh_text(topic)
         written = self.cold.write(text, anchors=[f"{path}::{name}" for path, name in places])
         assert written.action == "created"
         seen = {(path, name): self.files[path][name] for path, name in places}
@@ -175,9 +189,15 @@ class Histories(RuleBasedStateMachine):
     # files
 
     @rule(path=st.sampled_from(PATHS), name=st.sampled_from(NAMES), value=st.integers(0, 9))
-    def edit(self, path: str, name: str, value: int) -> None:
+    def define(self, path: str, name: str, value: int) -> None:
         self.files.setdefault(path, {})[name] = value
         self.save(path)
+
+    @rule(value=st.integers(0, 9), data=st.data())
+    def edit(self, value: int, data: st.DataObject) -> None:
+        for path, name in self.places(data, least=1, most=1):
+            self.files[path][name] = value
+            self.save(path)
 
     @rule(path=st.sampled_from(PATHS), layout=st.sampled_from(LAYOUTS), turned=st.booleans())
     def reformat(self, path: str, layout: str, turned: bool) -> None:
@@ -192,14 +212,18 @@ class Histories(RuleBasedStateMachine):
         if self.files.get(path, {}).pop(name, None) is not None:
             self.save(path)
 
-    @rule(path=st.sampled_from(PATHS))
-    def delete(self, path: str) -> None:
-        if self.files.pop(path, None) is not None:
-            self.save(path)
+    @precondition(lambda self: self.files)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        path = data.draw(st.sampled_from(sorted(self.files)))
+        del self.files[path]
+        self.save(path)
 
-    @rule(old=st.sampled_from(PATHS), new=st.sampled_from(PATHS))
-    def rename(self, old: str, new: str) -> None:
-        if old in self.files and new not in self.files:
+    @precondition(lambda self: self.files)
+    @rule(data=st.data(), new=st.sampled_from(PATHS))
+    def rename(self, data: st.DataObject, new: str) -> None:
+        old = data.draw(st.sampled_from(sorted(self.files)))
+        if new not in self.files:
             (self.root / new).parent.mkdir(exist_ok=True)
             (self.root / old).rename(self.root / new)
             self.files[new] = self.files.pop(old)
@@ -210,13 +234,25 @@ class Histories(RuleBasedStateMachine):
         report = (self.resident if by_resident else self.cold).index()
         assert (report.files, report.interrupted) == (1 + len(self.files), False)
         assert report.vectors_pending == 0
+        for memory, name in itertools.product((self.cold, self.resident), NAMES):
+            found = memory.search(
+                name, filters=Filters(symbol=name, stratum="code"), mode="lexical"
+            )
+            assert {(hit.path, hit.title) for hit in found.hits} == {
+                (path, name) for path, names in self.files.items() if name in names
+            }
 
     # homes
 
-    @rule()
-    def reopen(self) -> None:
-        self.cold.close()
-        self.cold = self.open(self.homes[0])
+    @rule(resident=st.booleans())
+    def reopen(self, resident: bool) -> None:
+        if resident:
+            self.resident.close()
+            self.resident = self.open(self.homes[0], resident=True)
+            self.resident.warm_up()
+        else:
+            self.cold.close()
+            self.cold = self.open(self.homes[0])
 
     @rule()
     def take_to_another_home(self) -> None:
@@ -255,6 +291,10 @@ class Histories(RuleBasedStateMachine):
 
     @rule(query=st.sampled_from((*TOPICS, *NAMES, "everybody order usual")))
     def ask(self, query: str) -> None:
+        asked, place, everything = query_terms(query), self.cold._place(), Filters()
+        ranked = self.resident._resident.lexical(place, asked, everything, 100)
+        expected = self.cold._store().lexical(place, asked, everything, 100)
+        assert sorted(id_ for id_, _ in ranked) == sorted(id_ for id_, _ in expected)
         cold = self.cold.search(query, limit=100, mode="lexical")
         resident = self.resident.search(query, limit=100, mode="lexical")
         assert {hit.id: hit.freshness for hit in resident.hits} == {
@@ -272,7 +312,7 @@ class Histories(RuleBasedStateMachine):
             for id_, note in self.known.items():
                 assert id_ in self.living() or f"{note.text}\n" not in f"{packed.text}\n"
 
-    @rule(id_=consumes(notes))
+    @rule(id_=notes)
     def judge(self, id_: str) -> None:
         note, verdict = self.known[id_], self.cold.get(id_).freshness
         assert verdict == self.resident.get(id_).freshness
@@ -282,15 +322,14 @@ class Histories(RuleBasedStateMachine):
             assert verdict in (("fresh", "moved") if self.holds(note) else ("changed", "gone"))
 
     def teardown(self) -> None:
-        if hasattr(self, "ended"):
-            with self.ended:
-                assert self.cold._store().check() == []
+        with self.ended:
+            assert self.cold._store().check() == []
 
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=15,
-    stateful_step_count=25,
+    max_examples=30,
+    stateful_step_count=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
