@@ -67,7 +67,7 @@ def checked_text(text: str) -> str:
 
 def checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
     """Return tags in lower case, sorted and redacted, or raise InvalidInput."""
-    clean = sorted({redact(tag.strip().lower()).text for tag in tags if tag.strip()})
+    clean = sorted({redact(tag.strip()).text.lower() for tag in tags if tag.strip()})
     if len(clean) > MAX_TAGS:
         raise InvalidInput(f"A note has at most {MAX_TAGS} tags, not {len(clean)}.")
     for tag in clean:

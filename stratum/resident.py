@@ -103,6 +103,9 @@ class ResidentIndex:
         with self._lock:
             if not self._ready:
                 return None
+            self._catch_up()  # a note that was forgotten since must not be seen here either
+            if not self._ready:
+                return None
             vectors = self._current_vectors(space)
             wanted = limit + (_FILTER_MARGIN if filters else 0)
             found = vectors.search(vector, wanted, self._visible_ids(place))

@@ -570,6 +570,23 @@ def test_no_embedder_is_a_choice_and_not_a_degradation(
 # the rest
 
 
+def test_a_forgotten_note_is_not_found_by_its_resident_vector(
+    settings: Settings, repository: Path
+) -> None:
+    with Memory(settings, repository, resident=True) as memory:
+        note = memory.write("Beware of the till.").note
+        memory.index()
+        memory.warm_up()
+        assert note.id in [hit.id for hit in memory.search("till", mode="vector").hits]
+        memory.forget(note.id)
+        assert note.id not in [hit.id for hit in memory.search("till", mode="vector").hits]
+
+
+def test_a_secret_in_a_tag_is_masked_in_whatever_case_it_counts(memory: Memory) -> None:
+    secret = "AKIA" + "Z7Q2" * 4
+    assert secret.lower() not in memory.write("x", tags=[secret]).note.tags
+
+
 def test_writing_beside_searching_never_waits_for_ever(
     settings: Settings, repository: Path
 ) -> None:
