@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from stratum.errors import InvalidInput
@@ -24,6 +24,7 @@ MAX_LINE = 200  # characters of a text shown on one line
 EXPORT_VERSION = 1
 
 _ANCHOR_LINES = re.compile(r"^(?P<path>.+?):(?P<start>\d{1,7})(?:-(?P<end>\d{1,7}))?$", re.DOTALL)
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _FULL_ID = re.compile(r"[a-z2-7]{12}")
 # What hides text or reorders it: controls but tab and newline, soft hyphens, zero-width and
 # bidirectional marks, line separators, annotations, tags.
@@ -148,6 +149,7 @@ def from_line(line: str) -> tuple[str, str, Note] | None:
     unknown = plain.keys() - fields
     if missing or unknown:
         raise ValueError(f"fields missing: {sorted(missing)}, not known: {sorted(unknown)}")
+    _check_types(plain)
     plain["text"] = redact(checked_text(plain["text"])).text
     plain["tags"] = checked_tags(plain["tags"])
     plain["anchors"] = tuple(Anchor(**anchor) for anchor in plain["anchors"])
@@ -155,6 +157,9 @@ def from_line(line: str) -> tuple[str, str, Note] | None:
     check_choice("scope", plain["scope"], SCOPES)
     if not re.fullmatch(r"[a-z2-7]{12}", plain["id"]):
         raise ValueError(f"{plain['id']!r} is not an id")
+    for field in ("author", "agent", "branch"):
+        if plain.get(field):
+            plain[field] = redact(plain[field]).text
     return str(identity), str(name), Note(**plain)
 
 
@@ -171,3 +176,35 @@ def to_line(identity: str, name: str, note: Note) -> str:
 
 def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _check_types(plain: dict[str, Any]) -> None:
+    """Raise ValueError unless every field of an imported note has its type."""
+    for field in ("id", "text", "kind", "scope", "trust", "author", "agent"):
+        _check(isinstance(plain.get(field), str), field)
+    for field in ("commit", "branch", "supersedes"):
+        _check(isinstance(plain.get(field), str | None), field)
+    for field in ("created_at", "updated_at", "deleted_at"):
+        value = plain.get(field)
+        optional = field == "deleted_at" and value is None
+        _check(optional or (isinstance(value, str) and bool(_TIME.fullmatch(value))), field)
+    _check(plain["trust"] in ("proposed", "accepted", "rejected"), "trust")
+    json.dumps(plain, ensure_ascii=False).encode()  # half a surrogate pair cannot be stored
+    _check(isinstance(plain.get("tags"), list) and _all_text(plain["tags"]), "tags")
+    _check(isinstance(plain.get("anchors"), list), "anchors")
+    for anchor in plain["anchors"]:
+        path = anchor.get("path")
+        _check(isinstance(path, str) and not path.startswith("/"), "anchors")
+        _check(".." not in path.split("/"), "anchors")
+        _check(_all_text(v for k, v in anchor.items() if "line" not in k and v), "anchors")
+        lines = [v for k, v in anchor.items() if "line" in k and v is not None]
+        _check(all(type(v) is int and 0 < v < 1 << 31 for v in lines), "anchors")
+
+
+def _check(good: bool, field: str) -> None:
+    if not good:
+        raise ValueError(f"the field {field!r} has no value that a note can have")
+
+
+def _all_text(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)

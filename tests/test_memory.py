@@ -502,6 +502,30 @@ def test_a_bad_line_is_reported_with_its_number_and_the_others_are_kept(
     assert transfer.rejected[0].startswith("line 2: ")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("author", None),
+        ("author", "\ud800"),
+        ("trust", "unknown"),
+        ("updated_at", "zzz"),
+        ("created_at", 5),
+        ("tags", "abc"),
+        ("anchors", [{"path": "../../etc/passwd"}]),
+        ("anchors", [{"path": "a", "start_line": 2**70}]),
+    ],
+)
+def test_a_value_of_the_wrong_kind_rejects_its_line_only(
+    memory: Memory, field: str, value: object
+) -> None:
+    memory.write("Kept.")
+    plain = json.loads(exported(memory)[1])
+    good = {**plain, "id": "aaaaaaaaaaaa", "text": "Also kept."}
+    bad = {**plain, "id": "bbbbbbbbbbbb", "text": "Bad.", field: value}
+    transfer = memory.import_([json.dumps(bad), json.dumps(good)])
+    assert (transfer.created, len(transfer.rejected)) == (1, 1)
+
+
 def test_secrets_in_an_import_are_masked(memory: Memory) -> None:
     secret = "ghp_" + "Q7w6" * 9
     memory.write("x")
