@@ -202,9 +202,12 @@ class TreeIndexer:
     ) -> Iterator[NewSymbol]:
         searchable = not paths.is_test(path)
         # looked at together first: a call for each of 50,000 symbols would cost two seconds
-        heads = "\n".join(f"{symbol.signature}\n{symbol.doc}" for symbol in parsed.symbols)
+        heads = "\n".join(
+            f"{symbol.name}\n{symbol.signature}\n{symbol.doc}" for symbol in parsed.symbols
+        )
         clean = not redact(heads).kinds
         for symbol, own_lines in _own_lines(parsed.symbols, lines):
+            name = symbol.name if clean else redact(symbol.name).text
             signature = symbol.signature if clean else redact(symbol.signature).text
             doc = symbol.doc if clean else redact(symbol.doc).text
             body = "\n".join(own_lines)[:_MAX_BODY]
@@ -214,16 +217,16 @@ class TreeIndexer:
                     self._worktree.identity,
                     language,
                     symbol.kind,
-                    symbol.name,
+                    name,
                     signature,
                     doc,
                     body,
                 ),
                 stratum="code",
                 kind=symbol.kind,
-                title=symbol.name,
+                title=name,
                 text=" - ".join(part for part in (signature, doc) if part),
-                name_terms=" ".join(terms(symbol.name)),
+                name_terms=" ".join(terms(name)),
                 text_terms=" ".join(terms(f"{signature} {doc}")),
                 body_terms=" ".join(capped(body, most=_MAX_REPEATS)),
                 embed=EMBED_SYMBOL if embed else EMBED_NEVER,
@@ -234,7 +237,8 @@ class TreeIndexer:
 
     def _file_record(self, path: str, blob: str, parsed: Outline, lines: list[str]) -> NewRecord:
         doc = redact(parsed.doc).text
-        names = list(dict.fromkeys(symbol.name for symbol in parsed.symbols))
+        joined = "\n".join(dict.fromkeys(symbol.name for symbol in parsed.symbols))
+        names = redact(joined).text.split("\n") if joined else []
         summary = ", ".join(names[:_FILE_SYMBOLS])
         if parsed.symbols and not paths.is_prose(path):
             covered = _covered(parsed.symbols, len(lines))

@@ -983,7 +983,10 @@ def _progress_text(progress: Progress) -> str:
 def _scrubbed(symbols: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(
         dataclasses.replace(
-            symbol, signature=redact(symbol.signature).text, doc=redact(symbol.doc).text
+            symbol,
+            name=redact(symbol.name).text,
+            signature=redact(symbol.signature).text,
+            doc=redact(symbol.doc).text,
         )
         for symbol in symbols
     )

@@ -201,7 +201,9 @@ def test_a_secret_in_a_source_file_reaches_neither_database_nor_answer(
 ) -> None:
     secret = "ghp_" + "a1B2" * 9
     source = f'def connect(token="{secret}"):\n    """Use {secret}."""\n    return "{secret}"\n'
-    root = make_repository(tmp_path / "r", {"a.py": source, "b.txt": secret})
+    root = make_repository(
+        tmp_path / "r", {"a.py": source, "b.txt": secret, "c.md": f"# {secret}\n"}
+    )
     with Memory(settings, root) as memory:
         memory.index()
         hit = memory.search("connect", mode="lexical").hits[0]
