@@ -43,6 +43,7 @@ from stratum.models import (
     Status,
     to_plain,
 )
+from stratum.redact import redact_all
 
 if TYPE_CHECKING:
     from stratum.config import Settings
@@ -109,6 +110,7 @@ def _make_encodable(*streams: IO[str]) -> None:
 
 
 def _show_error(error: dict[str, Any], *, as_json: bool) -> None:
+    error = redact_all(error)  # it may repeat what was typed
     if as_json:
         _print_json({"error": error})
         return

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from stratum.models import Anchor, Freshness, Outline, Verdict
 
+# Fewer lines than these (blank ones not counted) stand in many places by accident.
+_TELLING_LINES = 3
 # From best to worst; a note takes the worst of its anchors.
 _ORDER: tuple[Freshness, ...] = ("fresh", "moved", "other-branch", "changed", "gone")
 
@@ -27,9 +29,17 @@ class CurrentFile:
 
 
 def lines_hash(text: str, start_line: int, end_line: int) -> str:
-    """Return the hash by which a range of lines is found again; white space at ends is ignored."""
-    lines = [line.strip() for line in text.split("\n")[start_line - 1 : end_line]]
-    return hashlib.blake2b("\n".join(lines).encode("utf-8", "replace"), digest_size=8).hexdigest()
+    """Return the hash by which a range of lines is found again.
+
+    White space at the ends of lines and the indentation they have in common do not count.
+    """
+    return _hash(text.split("\n")[start_line - 1 : end_line])
+
+
+def _hash(lines: Sequence[str]) -> str:
+    indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    plain = "\n".join(line[indent:].rstrip() for line in lines)
+    return hashlib.blake2b(plain.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def judge(anchor: Anchor, current: CurrentFile | None) -> Verdict:
@@ -75,13 +85,16 @@ def _judge_symbol(anchor: Anchor, outline: Outline) -> Verdict:
 
 def _judge_lines(anchor: Anchor, text: str) -> Verdict:
     start, end = anchor.start_line or 1, anchor.end_line or 1
-    if lines_hash(text, start, end) == anchor.body_hash:
+    lines = text.split("\n")
+    if _hash(lines[start - 1 : end]) == anchor.body_hash:
         return Verdict("fresh", anchor.path, start, end)
     length = end - start + 1
+    windows = ((first, lines[first : first + length]) for first in range(len(lines) - length + 1))
     places = [
-        first
-        for first in range(1, text.count("\n") + 2 - length + 1)
-        if lines_hash(text, first, first + length - 1) == anchor.body_hash
+        first + 1
+        for first, window in windows
+        if _hash(window) == anchor.body_hash
+        and sum(map(bool, map(str.strip, window))) >= _TELLING_LINES
     ]
     if len(places) == 1:  # more than one: nobody can say which was meant
         return Verdict("moved", anchor.path, places[0], places[0] + length - 1)

@@ -7,6 +7,7 @@ nothing of ranking, MCP or the command line: progress goes to a callback.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 
 from stratum import paths, tree
 from stratum.embedder import Embedder
-from stratum.files import RACY_NS
 from stratum.git import Worktree, blob_id
+from stratum.grammars import has_grammar, language_of
 from stratum.models import (
     EMBED_FILE,
     EMBED_NEVER,
@@ -28,7 +29,7 @@ from stratum.models import (
     Skipped,
     Symbol,
 )
-from stratum.outline import OUTLINE_VERSION, has_grammar, language_of, outline
+from stratum.outline import OUTLINE_VERSION, outline
 from stratum.redact import redact
 from stratum.store import Space, Store, TreeEntry, derived_id
 from stratum.store import Worktree as StoredWorktree
@@ -83,6 +84,7 @@ class TreeIndexer:
         self._max_bytes = max_bytes
         self._report = report
         self._stop = stop
+        self._begun_ns = time.time_ns()
         self._known: dict[str, TreeEntry] = {}
         self._present: set[str] = set()
         self._skipped: list[Skipped] = []
@@ -114,9 +116,9 @@ class TreeIndexer:
         """Return whether the whole tree was seen."""
         self._report(Progress("scan", 0, 0))
         found = tree.scan(self._worktree.root, git=self._worktree.git, max_bytes=self._max_bytes)
-        self._skipped.extend(found.skipped)
+        self._skipped.extend(_without_secrets(found.skipped))
         self._known = self._store.tree(self._stored.id)
-        files = sorted(found.files, key=_asked_first)
+        files = sorted(self._named_safely(found.files), key=_asked_first)
         for start in range(0, len(files), _BATCH_FILES):
             if self._stop.is_set():
                 return False
@@ -130,6 +132,18 @@ class TreeIndexer:
             self._store.mark_indexed(self._stored.id, self._worktree.commit, self._worktree.branch)
         self._removed = len(gone)
         return True
+
+    def _named_safely(self, files: Sequence[tree.TreeFile]) -> list[tree.TreeFile]:
+        """Leave out files whose names hold a secret: paths are stored as they are."""
+        if not redact("\n".join(file.path for file in files)).kinds:
+            return list(files)
+        secret = {file.path: redact(file.path) for file in files}
+        self._skipped.extend(
+            Skipped(found.text, f"secret in its name ({', '.join(found.kinds)})")
+            for found in secret.values()
+            if found.kinds
+        )
+        return [file for file in files if not secret[file.path].kinds]
 
     def _index(self, files: Sequence[tree.TreeFile]) -> None:
         changed = []
@@ -193,9 +207,9 @@ class TreeIndexer:
         return blob, self._store.add_record(project_id, parsed.record)
 
     def _put_entry(self, file: tree.TreeFile, blob: int, record: int) -> None:
-        fresh_enough = time.time_ns() - file.mtime_ns > RACY_NS
-        stat = (file.size, file.mtime_ns if fresh_enough else 0, file.inode)
-        self._store.put_entry(self._stored.id, file.path, blob, record, stat)
+        # without a stamp the file is read again by the next run
+        stamp = file.stamp if file.stamp.settled(self._begun_ns) else None
+        self._store.put_entry(self._stored.id, file.path, blob, record, stamp)
 
     def _symbol_records(
         self, path: str, language: str, parsed: Outline, lines: list[str]
@@ -303,6 +317,11 @@ def embedded_text(title: str, text: str) -> str:
     return f"{split_identifiers(title)}: {split_identifiers(text)}"
 
 
+def _without_secrets(skipped: Sequence[Skipped]) -> Iterator[Skipped]:
+    for one in skipped:
+        yield dataclasses.replace(one, path=redact(one.path).text)
+
+
 def _asked_first(file: tree.TreeFile) -> int:
     """Order files so that what people look for is searchable while the rest is still read."""
     if paths.is_test(file.path):
@@ -313,7 +332,7 @@ def _asked_first(file: tree.TreeFile) -> int:
 def _unchanged(entry: TreeEntry | None, file: tree.TreeFile) -> bool:
     if entry is None or entry.outline_version != OUTLINE_VERSION:
         return False
-    return (entry.size, entry.mtime_ns, entry.inode) == (file.size, file.mtime_ns, file.inode)
+    return entry.stamp == file.stamp
 
 
 def _own_lines(symbols: Sequence[Symbol], lines: list[str]) -> Iterator[tuple[Symbol, list[str]]]:

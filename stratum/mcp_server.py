@@ -57,6 +57,7 @@ from stratum.models import (
     to_plain,
 )
 from stratum.notes import MAX_ANCHORS, MAX_NOTE, MAX_TAGS, origin, shown
+from stratum.redact import redact, redact_all
 from stratum.tokens import count_tokens
 
 if TYPE_CHECKING:
@@ -365,7 +366,7 @@ def _add_resources(server: MCPServer[Any], open_memory: Callable[[], Memory]) ->
             text = _fenced(open_memory().pack(topic).text)
         except StratumError as error:
             raise MCPError(INVALID_PARAMS, _sentence(error)) from error
-        return f"What the project's memory holds on {topic}:\n{text}"
+        return f"What the project's memory holds on {redact(topic).text}:\n{text}"
 
 
 @contextlib.contextmanager
@@ -385,14 +386,15 @@ def failure(error: StratumError) -> CallToolResult:
     """Return the result of a call that failed: the sentence as text, the rest as data."""
     return CallToolResult(
         content=[TextContent(text=_sentence(error))],
-        structured_content={"error": error.to_dict()},
+        structured_content={"error": redact_all(error.to_dict())},  # it may repeat an argument
         is_error=True,
     )
 
 
 def _sentence(error: StratumError) -> str:
     similar = f"Similar: {', '.join(error.similar)}." if error.similar else ""
-    return " ".join(shown(f"{error.message} {error.hint} {similar}").split())
+    sentence = redact(f"{error.message} {error.hint} {similar}").text
+    return " ".join(shown(sentence).split())
 
 
 def _bad_arguments(error: ValidationError) -> InvalidInput:

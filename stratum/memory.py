@@ -23,7 +23,13 @@ from stratum._version import __version__
 from stratum.background import Background
 from stratum.config import Settings
 from stratum.embedder import Embedder, open_embedder
-from stratum.errors import EmbedderUnavailable, InvalidInput, NotFound
+from stratum.errors import (
+    EmbedderUnavailable,
+    InvalidInput,
+    NotFound,
+    StoreUnavailable,
+    StratumError,
+)
 from stratum.files import Files
 from stratum.freshness import lines_hash, worst
 from stratum.indexer import Report, TreeIndexer, embed_pending
@@ -53,12 +59,14 @@ from stratum.models import (
     Written,
 )
 from stratum.notes import (
-    MAX_ANCHORS,
+    DEFAULT_KIND,
+    check_anchor_count,
     check_choice,
     checked_tags,
     checked_text,
     from_line,
     header_line,
+    merged,
     near_names,
     note_record,
     one_line,
@@ -88,6 +96,10 @@ _SOURCE_LINES = 400  # lines of source that `get` shows
 _PACK_CANDIDATES = 40
 
 _TEST_WORDS = frozenset(["test", "tests", "testing", "spec", "specs"])
+_STILL_STALE = (
+    "Its place has changed since, so searches withhold it: write it again with the anchor it has "
+    "now, or `stratum forget {}`."
+)
 _AGE = re.compile(r"^(\d{1,5})([hdwmy])$")
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7, "m": 24 * 30, "y": 24 * 365}
 _ID = re.compile(r"^[a-z2-7]{4,12}$")
@@ -117,6 +129,7 @@ class Memory:
         self._resident_wanted = resident
         self._lock = threading.RLock()
         self._opened: Store | None = None
+        self._closed = False
         self._embedder: Embedder | None = None
         self._embedder_error = ""
         self._embedder_opened = False
@@ -141,7 +154,7 @@ class Memory:
         if self._building is not None:
             self._building.join()
         with self._lock:
-            opened, self._opened = self._opened, None
+            opened, self._opened, self._closed = self._opened, None, True
         if opened is not None:
             opened.close()
 
@@ -156,9 +169,12 @@ class Memory:
     # may wait for it while holding `_lock`: two threads would wait for each other.
 
     def _store(self) -> Store:
-        if self._opened is not None:
-            return self._opened
+        opened = self._opened
+        if opened is not None:
+            return opened
         with self._lock:
+            if self._closed:
+                raise StoreUnavailable("This memory was closed.", hint="Open it again.")
             if self._opened is None:
                 self._opened = open_store(self.settings.database)
             return self._opened
@@ -168,7 +184,10 @@ class Memory:
         store, root = self._store(), str(self.worktree.root)
         stored = store.worktree(root)
         if stored is None or stored.identity != self.worktree.identity:
-            stored = store.add_worktree(self.worktree.identity, self.worktree.name, root)
+            alone = stored is None or not any(map(_still_there, store.siblings(stored)))
+            stored = store.add_worktree(
+                self.worktree.identity, self.worktree.name, root, alone=alone
+            )
         return stored
 
     def _known_outline(self, blob: str, language: str) -> Outline | None:
@@ -220,8 +239,8 @@ class Memory:
         self, store: Store, report: Report, vectors: bool, stop: threading.Event
     ) -> IndexReport:
         begun = time.monotonic()
-        place = self._place()
         self.worktree = git.find_worktree(self.worktree.root)
+        place = self._place()
         done = TreeIndexer(
             store,
             self.worktree,
@@ -352,6 +371,7 @@ class Memory:
         check_choice("mode", mode, MODES)
         _check_range("limit", limit, 1, MAX_LIMIT)
         notices = []
+        query = redact(query).text  # what comes back repeats it
         if len(query) > MAX_QUERY:
             query = query[:MAX_QUERY]
             notices.append(f"The query was cut to its first {MAX_QUERY:,} characters.")
@@ -370,6 +390,8 @@ class Memory:
         notices += [notice] if notice else []
         ranked = self._ranked(place, lists, about_tests=not _TEST_WORDS.isdisjoint(asked))
         hits, withheld = self._hits(place, ranked, filters, limit, include_stale)
+        if filters.kind is not None and not ranked:
+            self._check_kind(place, filters.kind)
         return SearchResult(query, self.project, ran, tuple(hits), withheld, tuple(notices))
 
     def _candidates(
@@ -419,6 +441,8 @@ class Memory:
             return None
         with self._lock:
             resident = self._resident
+            if resident is not None and resident.project_id != place.project_id:
+                resident = self._resident = None  # the repository became part of another project
             if resident is None or not resident.ready:
                 self._build_resident(place)
             return self._resident
@@ -433,9 +457,11 @@ class Memory:
 
             self._resident = ResidentIndex(self._store(), place.project_id)
 
+        resident = self._resident
+
         def build() -> None:
             with contextlib.closing(open_store(self.settings.database)) as store:
-                self._resident.build(store)
+                resident.build(store)
 
         self._building = threading.Thread(target=build, name="stratum-resident", daemon=True)
         self._building.start()
@@ -490,7 +516,7 @@ class Memory:
             if len(hits) >= limit:
                 break
             if record.stratum == "notes":
-                hit = self._note_hit(notes[record.id], score)
+                hit, _ = self._judged(notes[record.id], score)
                 if hit.freshness in STALE and not include_stale:
                     withheld += 1
                     continue
@@ -499,10 +525,11 @@ class Memory:
                 hits.extend(_code_hits(record, score, filters.path))
         return hits[:limit], withheld
 
-    def _note_hit(self, note: Note, score: float) -> Hit:
+    def _judged(self, note: Note, score: float = 0.0) -> tuple[Hit, tuple[Verdict, ...]]:
+        """Return a note as a hit, and the verdicts on its anchors that make its freshness."""
         verdicts = self._files.verdicts(note)
         first = verdicts[0] if verdicts else Verdict("unanchored")
-        return Hit(
+        hit = Hit(
             id=note.id,
             stratum="notes",
             kind=note.kind,
@@ -516,6 +543,7 @@ class Memory:
             origin=origin(note),
             tags=note.tags,
         )
+        return hit, verdicts
 
     def _index_notices(self, place: Worktree) -> list[str]:
         background = self._background
@@ -538,6 +566,11 @@ class Memory:
         since = _since(filters.since) if filters.since is not None else None
         return dataclasses.replace(filters, path=path, since=since)
 
+    def _check_kind(self, place: Worktree, kind: str) -> None:
+        """Raise InvalidInput when nothing can be of this kind, rather than find nothing."""
+        known = sorted({*NOTE_KINDS, *self._store().kinds(place.project_id)})
+        check_choice("kind", kind, known)
+
     # get and outline
 
     def get(self, id_: str) -> Entry:
@@ -550,21 +583,13 @@ class Memory:
         uid = self._resolve_id(id_)
         note = self._store().note(uid)
         if note is not None:
-            verdicts = self._files.verdicts(note)
-            first = verdicts[0] if verdicts else Verdict("unanchored")
+            hit, verdicts = self._judged(note)
+            text = shown(note.text)
             return Entry(
-                id=uid,
-                stratum="notes",
-                kind=note.kind,
-                title=note.anchors[0].symbol or "" if note.anchors else "",
-                text=shown(note.text),
-                path=first.path,
-                start_line=first.start_line,
-                end_line=first.end_line,
-                note=dataclasses.replace(note, text=shown(note.text)),
-                freshness=worst(verdicts),
+                uid, "notes", hit.kind, hit.title, text, hit.path, hit.start_line, hit.end_line,
+                note=dataclasses.replace(note, text=text), freshness=hit.freshness,
                 verdicts=verdicts,
-            )
+            )  # fmt: skip
         record_id, _ = self._store().record_id(uid) or (0, 0)
         record = self._store().records(place, [record_id])[record_id]
         if not record.places:
@@ -630,7 +655,7 @@ class Memory:
             prefix = f"{relative}/" if relative else ""
             inside = tuple(self._store().paths(place.id, prefix))
             return OutlineResult(
-                relative, self.project, "", 0, (), inside, notes, withheld,
+                redact(relative).text, self.project, "", 0, (), inside, notes, withheld,
                 tuple(self._index_notices(place)),
             )  # fmt: skip
         found = self._files.content(relative) if full.is_file() else None
@@ -640,14 +665,13 @@ class Memory:
             raise self._no_such_path(place, relative)
         parsed = self._files.outline(relative, *found)
         return OutlineResult(
-            relative, self.project, parsed.language, parsed.lines, _scrubbed(parsed.symbols), (),
-            notes, withheld, () if parsed.complete else ("The file has syntax errors.",),
+            redact(relative).text, self.project, parsed.language, parsed.lines,
+            _scrubbed(parsed.symbols), (), notes, withheld,
+            () if parsed.complete else ("The file has syntax errors.",),
         )  # fmt: skip
 
     def _notes_at(self, place: Worktree, path: str) -> tuple[tuple[Hit, ...], int]:
-        hits = [
-            self._note_hit(note, 0.0) for note in self._store().notes_at(place.project_id, path)
-        ]
+        hits = [self._judged(note)[0] for note in self._store().notes_at(place.project_id, path)]
         fresh = tuple(hit for hit in hits if hit.freshness not in STALE)
         return fresh, len(hits) - len(fresh)
 
@@ -668,7 +692,7 @@ class Memory:
         self,
         text: str,
         *,
-        kind: str = "fact",
+        kind: str = DEFAULT_KIND,
         anchors: Sequence[str] = (),
         tags: Sequence[str] = (),
         scope: Scope = "personal",
@@ -676,6 +700,8 @@ class Memory:
         agent: str = "",
     ) -> Written:
         """Store a note; secrets in it are masked first. Durable when this returns.
+
+        The same words again are merged into the note that has them already: see `notes.merged`.
 
         Args:
             text: What to remember, at most `MAX_NOTE` characters.
@@ -694,44 +720,67 @@ class Memory:
         check_choice("kind", kind, NOTE_KINDS)
         check_choice("scope", scope, SCOPES)
         marks = checked_tags(tags)
-        if len(anchors) > MAX_ANCHORS:
-            raise InvalidInput(f"A note has at most {MAX_ANCHORS} anchors, not {len(anchors)}.")
+        check_anchor_count(len(anchors))
         placed = tuple(dict.fromkeys(self._anchor(anchor) for anchor in anchors))
         older = self._older(supersedes) if supersedes else None
         commit, branch = git.head(self.worktree.root) if self.worktree.git else (None, None)
         at = now()
         note = Note(
             id=random_id(), text=clean.text, kind=kind, tags=marks, anchors=placed, scope=scope,
-            trust="proposed", author=self._author(), agent=agent or self.settings.agent,
-            commit=commit, branch=branch, created_at=at, updated_at=at,
+            trust="proposed", author=redact(self._author()).text,
+            agent=redact(agent or self.settings.agent).text,
+            commit=commit, branch=redact(branch).text if branch else None,
+            created_at=at, updated_at=at,
             supersedes=older.id if older else None,
         )  # fmt: skip
         place = self._place()
         similar = self._similar(place, note)
-        written = self._put(place, note, clean.kinds, similar)
+        written = self._put(place, note)
         self._wake_background()
-        return written
+        return dataclasses.replace(
+            written, redactions=clean.kinds, similar=() if written.action == "merged" else similar
+        )
 
-    def _put(
-        self, place: Worktree, note: Note, redactions: tuple[str, ...], similar: tuple[str, ...]
-    ) -> Written:
+    def _put(self, place: Worktree, note: Note) -> Written:
+        """Add a note, or merge it into the living one of the same words."""
         store, digest = self._store(), text_hash(note.text)
+        twin = store.note_with_hash(place.project_id, digest)
+        # judged before the lock: files may be large
+        stale = self._stale_anchors(twin) if twin is not None else set()
         with store.transaction():
             twin = store.note_with_hash(place.project_id, digest)
-            if twin is not None and note.supersedes != twin.id:
-                merged = dataclasses.replace(
-                    twin,
-                    tags=tuple(sorted({*twin.tags, *note.tags})),
-                    anchors=tuple(dict.fromkeys((*twin.anchors, *note.anchors))),
-                    updated_at=note.updated_at,
-                )
-                if (merged.tags, merged.anchors) != (twin.tags, twin.anchors):
-                    store.replace_note(merged, note_record(merged), digest)
-                    self._journal(place, "merge", merged)
-                return Written(merged, "merged", redactions)
-            store.add_note(place.project_id, note, note_record(note), digest)
-            self._journal(place, "write", note)
-        return Written(note, "superseded" if note.supersedes else "created", redactions, similar)
+            if twin is None or twin.id == note.supersedes:
+                store.add_note(place.project_id, note, note_record(note), digest)
+                self._journal(place, "write", note)
+                return Written(note, "superseded" if note.supersedes else "created")
+            notices = []
+            changed = merged(twin, note, stale)
+            if changed != twin:
+                changed = dataclasses.replace(changed, updated_at=_after(twin))
+                self._replace(place, "merge", changed)
+            if note.supersedes:
+                # a note supersedes one other at most, so the link cannot be kept here
+                notices.append(self._bury(place, note.supersedes, changed))
+        if stale.intersection(changed.anchors):
+            notices.append(_STILL_STALE.format(changed.id))
+        return Written(changed, "merged", notices=tuple(notices))
+
+    def _bury(self, place: Worktree, id_: str, instead: Note) -> str:
+        older = self._store().note(id_)
+        if older is not None and older.deleted_at is None:
+            at = _after(older)
+            buried = dataclasses.replace(older, deleted_at=at, updated_at=at)
+            self._replace(place, "forget", buried)
+        return f"{id_} was forgotten: {instead.id} says the same as the new text."
+
+    def _stale_anchors(self, note: Note) -> set[Anchor]:
+        verdicts = zip(note.anchors, self._files.verdicts(note), strict=True)
+        return {anchor for anchor, verdict in verdicts if verdict.freshness in STALE}
+
+    def _replace(self, place: Worktree, verb: str, note: Note) -> None:
+        """Store a note's new state and say so in the journal; inside a transaction."""
+        self._store().replace_note(note, note_record(note), text_hash(note.text))
+        self._journal(place, verb, note)
 
     def _similar(self, place: Worktree, note: Note) -> tuple[str, ...]:
         mine = terms(note.text)
@@ -763,6 +812,12 @@ class Memory:
 
     def _anchor(self, wanted: str) -> Anchor:
         """Parse and resolve one anchor against the files as they stand."""
+        kinds = redact(wanted).kinds
+        if kinds:
+            raise InvalidInput(
+                f"An anchor holds what looks like a secret ({', '.join(kinds)}).",
+                hint="Nothing was stored. Write the note without it, or rename the file.",
+            )
         path, symbol, start, end = split_anchor(wanted)
         relative = tree.inside(self.worktree.root, path)
         found = self._files.content(relative)
@@ -812,11 +867,10 @@ class Memory:
                     f"{uid} is part of the code: only notes can be forgotten.",
                     hint="To keep a file out of the index, list it in .stratumignore.",
                 )
-            at = now()
+            at = _after(note)
             changed = dataclasses.replace(note, deleted_at=None if undo else at, updated_at=at)
             if (note.deleted_at is None) != (changed.deleted_at is None):
-                store.replace_note(changed, note_record(changed), text_hash(note.text))
-                self._journal(place, "restore" if undo else "forget", changed)
+                self._replace(place, "restore" if undo else "forget", changed)
         if undo:
             self._wake_background()
         return Written(changed, "restored" if undo else "forgotten")
@@ -835,7 +889,9 @@ class Memory:
         """
         _check_range("budget", budget, 0, MAX_BUDGET)
         result = self.search(task, limit=_PACK_CANDIDATES)
-        packed = packing.pack(task, result.hits, budget, withheld_stale=result.withheld_stale)
+        packed = packing.pack(
+            result.query, result.hits, budget, withheld_stale=result.withheld_stale
+        )
         return dataclasses.replace(packed, notices=result.notices)
 
     # status, export and import
@@ -930,6 +986,20 @@ class Memory:
             return "unchanged"
         store.replace_note(note, note_record(note), text_hash(note.text))
         return "updated"
+
+
+def _after(note: Note) -> str:
+    """Return the time of a change of `note`: later than the last, even one by a clock ahead."""
+    last = datetime.fromisoformat(note.updated_at) + timedelta(milliseconds=1)
+    return max(now(), last.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+
+
+def _still_there(other: Worktree) -> bool:
+    """Tell whether a worktree still exists as part of the project it is known in."""
+    try:
+        return git.find_worktree(Path(other.root)).identity == other.identity
+    except StratumError:
+        return False
 
 
 def _code_hits(record: Record, score: float, path: str | None) -> Iterator[Hit]:

@@ -164,6 +164,19 @@ def m001_create_tables(db: apsw.Connection) -> None:
     )
 
 
+def m002_tell_edits_by_change_time(db: apsw.Connection) -> None:
+    """Keep the change time of files: an edit can keep size and modification time, but not this.
+
+    Drops `meta`, which nothing has used.
+    """
+    db.execute(
+        """
+        ALTER TABLE tree_entry ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
+        DROP TABLE meta;
+        """
+    )
+
+
 Migration = Callable[[apsw.Connection], None]
-MIGRATIONS: tuple[Migration, ...] = (m001_create_tables,)
+MIGRATIONS: tuple[Migration, ...] = (m001_create_tables, m002_tell_edits_by_change_time)
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from stratum.errors import InvalidInput
@@ -22,10 +22,12 @@ MAX_NOTE = 8_000  # characters: a note is a few lines, not a document
 MAX_TAGS, MAX_TAG, MAX_ANCHORS = 16, 64, 16
 MAX_LINE = 200  # characters of a text shown on one line
 EXPORT_VERSION = 1
+DEFAULT_KIND = "fact"
 
 _ANCHOR_LINES = re.compile(r"^(?P<path>.+?):(?P<start>\d{1,7})(?:-(?P<end>\d{1,7}))?$", re.DOTALL)
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _FULL_ID = re.compile(r"[a-z2-7]{12}")
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 # What hides text or reorders it: controls but tab and newline, soft hyphens, zero-width and
 # bidirectional marks, line separators, annotations, tags.
 _HIDDEN = re.compile(
@@ -112,6 +114,42 @@ def near_names(wanted: str, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(near + [name for name in names if last[name] in close]))
 
 
+def merged(known: Note, again: Note, stale: Collection[Anchor]) -> Note:
+    """Return a note that was written again with the same words.
+
+    What the new writing says is taken over: its tags and anchors are added, a kind other than the
+    default and the scope "team" win. Anchors that come with it replace `stale` ones, and those
+    of the same place: whoever writes a note again has just looked.
+    """
+    anchors, commit, branch = known.anchors, known.commit, known.branch
+    if again.anchors:
+        given = {_place(anchor) for anchor in again.anchors}
+        kept = [a for a in known.anchors if a not in stale and _place(a) not in given]
+        anchors, commit, branch = (*kept, *again.anchors), again.commit, again.branch
+        check_anchor_count(len(anchors))
+    return dataclasses.replace(
+        known,
+        kind=again.kind if again.kind != DEFAULT_KIND else known.kind,
+        scope="team" if "team" in (known.scope, again.scope) else "personal",
+        tags=checked_tags([*known.tags, *again.tags]),
+        anchors=anchors,
+        commit=commit,
+        branch=branch,
+    )
+
+
+def _place(anchor: Anchor) -> tuple[object, ...]:
+    if anchor.symbol:
+        return anchor.path, anchor.symbol
+    return anchor.path, anchor.start_line, anchor.end_line
+
+
+def check_anchor_count(count: int) -> None:
+    """Raise InvalidInput when a note cannot have so many anchors."""
+    if count > MAX_ANCHORS:
+        raise InvalidInput(f"A note has at most {MAX_ANCHORS} anchors, not {count}.")
+
+
 def note_record(note: Note) -> NewRecord:
     """Return the record by which searches find a note."""
     places = " ".join(f"{a.path} {a.symbol or ''}" for a in note.anchors)
@@ -143,7 +181,9 @@ def from_line(line: str) -> tuple[str, str, Note] | None:
         if plain["stratum_export"] != EXPORT_VERSION:
             raise ValueError(f"export version {plain['stratum_export']} is not known here")
         return None
+    json.dumps(plain, ensure_ascii=False).encode()  # half a surrogate pair cannot be stored
     identity, name = plain.pop("project"), plain.pop("project_name")
+    _check(isinstance(identity, str) and isinstance(name, str), "project")
     fields = {f.name for f in dataclasses.fields(Note)}
     missing = {"id", "text", "created_at", "updated_at"} - plain.keys()
     unknown = plain.keys() - fields
@@ -155,12 +195,12 @@ def from_line(line: str) -> tuple[str, str, Note] | None:
     plain["anchors"] = tuple(Anchor(**anchor) for anchor in plain["anchors"])
     check_choice("kind", plain["kind"], NOTE_KINDS)
     check_choice("scope", plain["scope"], SCOPES)
-    if not re.fullmatch(r"[a-z2-7]{12}", plain["id"]):
+    if not _FULL_ID.fullmatch(plain["id"]):
         raise ValueError(f"{plain['id']!r} is not an id")
     for field in ("author", "agent", "branch"):
         if plain.get(field):
             plain[field] = redact(plain[field]).text
-    return str(identity), str(name), Note(**plain)
+    return redact(identity).text, redact(name).text, Note(**plain)
 
 
 def header_line() -> str:
@@ -182,18 +222,20 @@ def _check_types(plain: dict[str, Any]) -> None:
     """Raise ValueError unless every field of an imported note has its type."""
     for field in ("id", "text", "kind", "scope", "trust", "author", "agent"):
         _check(isinstance(plain.get(field), str), field)
-    for field in ("commit", "branch", "supersedes"):
-        _check(isinstance(plain.get(field), str | None), field)
+    _check(isinstance(plain.get("branch"), str | None), "branch")
+    for field, shape in (("commit", _COMMIT), ("supersedes", _FULL_ID)):
+        value = plain.get(field)
+        _check(value is None or (isinstance(value, str) and bool(shape.fullmatch(value))), field)
     for field in ("created_at", "updated_at", "deleted_at"):
         value = plain.get(field)
         optional = field == "deleted_at" and value is None
         _check(optional or (isinstance(value, str) and bool(_TIME.fullmatch(value))), field)
     _check(plain["trust"] in ("proposed", "accepted", "rejected"), "trust")
-    json.dumps(plain, ensure_ascii=False).encode()  # half a surrogate pair cannot be stored
     _check(isinstance(plain.get("tags"), list) and _all_text(plain["tags"]), "tags")
     _check(isinstance(plain.get("anchors"), list), "anchors")
     for anchor in plain["anchors"]:
         path = anchor.get("path")
+        _check(not any(redact(v).kinds for v in anchor.values() if isinstance(v, str)), "anchors")
         _check(isinstance(path, str) and not path.startswith("/"), "anchors")
         _check(".." not in path.split("/"), "anchors")
         _check(_all_text(v for k, v in anchor.items() if "line" not in k and v), "anchors")

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 Strength = Literal["strong", "spoken", "medium", "weak"]
 Span = tuple[int, int, str]
@@ -54,6 +54,17 @@ def redact(text: str) -> Redaction:
         kinds.update(kind for _, _, kind in spans)
         text = _masked(text, spans)
     return Redaction(text, tuple(sorted(kinds)))
+
+
+def redact_all(value: Any) -> Any:
+    """Redact every text in a nesting of dicts and lists as JSON knows it; keys stay."""
+    if isinstance(value, str):
+        return redact(value).text
+    if isinstance(value, dict):
+        return {key: redact_all(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [redact_all(item) for item in value]
+    return value
 
 
 def _masked(text: str, spans: list[Span]) -> str:

@@ -42,7 +42,7 @@ class ResidentIndex:
 
     def __init__(self, store: Store, project_id: int) -> None:
         self._store = store
-        self._project_id = project_id
+        self.project_id = project_id
         self._lock = threading.Lock()
         self._ready = False
         self._seen_change: tuple[int, int] | None = None
@@ -65,8 +65,8 @@ class ResidentIndex:
     def build(self, store: Store | None = None) -> None:
         """Read the project's records; `store` is the connection to read by, the own one if None."""
         source = store or self._store
-        clock = source.note_clock(self._project_id)
-        rows = source.fts_rows(self._project_id, 0)
+        clock = source.note_clock(self.project_id)
+        rows = source.fts_rows(self.project_id, 0)
         base = _Postings(self._vocabulary, rows, 0.0)
         with self._lock:
             self._base = base
@@ -126,10 +126,10 @@ class ResidentIndex:
         change = self._store.change_counter()
         if change == self._seen_change:
             return
-        clock = self._store.note_clock(self._project_id)
-        rows = self._store.fts_rows(self._project_id, self._last_id)
+        clock = self._store.note_clock(self.project_id)
+        rows = self._store.fts_rows(self.project_id, self._last_id)
         if clock != self._note_clock:
-            rows = rows + self._store.fts_rows_of_notes(self._project_id, self._note_clock)
+            rows = rows + self._store.fts_rows_of_notes(self.project_id, self._note_clock)
         if rows:
             self._tail_rows.update({row[0]: row for row in rows})
             self._last_id = max(self._last_id, max(row[0] for row in rows))
@@ -170,7 +170,7 @@ class ResidentIndex:
     def _current_vectors(self, space: Space) -> _Vectors:
         vectors = self._vectors
         if vectors is None or vectors.space.id != space.id:
-            vectors = self._vectors = _Vectors(self._store, space, self._project_id)
+            vectors = self._vectors = _Vectors(self._store, space, self.project_id)
             self._vectors_looked = time.monotonic()
             self._vectors_change = self._store.change_counter()
             return vectors

@@ -16,9 +16,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
-import os
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -83,12 +81,13 @@ class Worktree:
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """A file as the index last saw it, and the version of the outline that parsed it."""
+    """A file as the index last saw it, and the version of the outline that parsed it.
+
+    `stamp` is size, mtime_ns, ctime_ns, inode; zeros when the file was too young to be trusted.
+    """
 
     outline_version: int
-    size: int
-    mtime_ns: int
-    inode: int
+    stamp: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +213,11 @@ def _migrate(db: apsw.Connection, path: Path, migrations: Sequence[Migration]) -
     _refuse_newer(found, target, path)
     if found == target:
         return
-    if found:
-        _back_up(db, path.with_name(f"{path.name}.v{found}.backup"))
     with _locked(db):
         found = _version(db)  # again under the lock: another process may have been first
         _refuse_newer(found, target, path)
+        if 0 < found < target:
+            _back_up(path, path.with_name(f"{path.name}.v{found}.backup"))
         for step in migrations[found:]:
             step(db)
         db.execute(f"PRAGMA user_version = {target}")
@@ -233,22 +232,22 @@ def _refuse_newer(found: int, target: int, path: Path) -> None:
         )
 
 
-def _back_up(db: apsw.Connection, target: Path) -> None:
-    """Copy the whole database; the copy appears under its name only when it is complete."""
-    handle, part = tempfile.mkstemp(dir=target.parent, prefix=target.name)
-    os.close(handle)
-    try:
-        copy = apsw.Connection(part)
-        try:
-            with copy.backup("main", db, "main") as backup:
-                while not backup.done:
-                    backup.step(1000)
-        finally:
-            copy.close()
-        Path(part).replace(target)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
+def _back_up(path: Path, target: Path) -> None:
+    """Copy the whole database; the copy appears under its name only when it is complete.
+
+    Under the write lock: nobody else makes the same copy, and a part that a kill has left is
+    overwritten by the next.
+    """
+    part = target.with_name(f"{target.name}.part")
+    part.unlink(missing_ok=True)
+    with (
+        contextlib.closing(apsw.Connection(str(path))) as db,
+        contextlib.closing(apsw.Connection(str(part))) as copy,
+        copy.backup("main", db, "main") as backup,
+    ):
+        while not backup.done:
+            backup.step(1000)
+    part.replace(target)
 
 
 @contextlib.contextmanager
@@ -268,6 +267,10 @@ def _translated(path: Path) -> Iterator[None]:
     """Turn what SQLite and the file system say into our errors, without guessing at causes."""
     try:
         yield
+    except apsw.ConnectionClosedError as error:
+        raise StoreUnavailable(
+            "The memory was closed while it was being used.", hint="Open it again."
+        ) from error
     except (apsw.BusyError, apsw.LockedError) as error:
         raise StoreUnavailable(
             f"{path} has been locked by another process for {BUSY_TIMEOUT_MS // 1000} seconds.",
@@ -356,22 +359,32 @@ class Store:
         rows = self._rows(_SELECT_WORKTREE + " ORDER BY w.indexed_at DESC, w.id")
         return [Worktree(*row) for row in rows]
 
-    def add_worktree(self, identity: str, name: str, root: str) -> Worktree:
+    def siblings(self, worktree: Worktree) -> list[Worktree]:
+        """Return the other worktrees of its project."""
+        rows = self._rows(
+            _SELECT_WORKTREE + " WHERE w.project_id = ? AND w.id != ?",
+            (worktree.project_id, worktree.id),
+        )
+        return [Worktree(*row) for row in rows]
+
+    def add_worktree(self, identity: str, name: str, root: str, *, alone: bool = False) -> Worktree:
         """Return the worktree at `root`, created if need be, as part of project `identity`.
 
-        A worktree whose identity has changed (a remote was added) takes its project along when it
-        was the only one, so that the notes stay with it.
+        A worktree whose identity has changed (a remote was added) takes the notes of its project
+        along when it is `alone` in it.
         """
         with self.transaction():
             project = self._value("SELECT id FROM project WHERE identity = ?", (identity,))
             known = self._row("SELECT id, project_id FROM worktree WHERE root = ?", (root,))
-            if project is None and known and self._count_worktrees(known[1]) == 1:
+            if project is None and known and alone:
                 project = known[1]
                 self._run("UPDATE project SET identity = ?, name = ? WHERE id = ?",
                           (identity, name, project))  # fmt: skip
             if project is None:
                 project = self.add_project(identity, name)
             if known and known[1] != project:
+                if alone:
+                    self._move_notes(known[1], project)
                 self._run("DELETE FROM tree_entry WHERE worktree_id = ?", (known[0],))
                 self._run("UPDATE worktree SET project_id = ?, indexed_at = NULL WHERE id = ?",
                           (project, known[0]))  # fmt: skip
@@ -381,8 +394,19 @@ class Store:
         assert found is not None  # noqa: S101 - it was inserted above
         return found
 
-    def _count_worktrees(self, project_id: int) -> int:
-        return int(self._value("SELECT count(*) FROM worktree WHERE project_id = ?", (project_id,)))
+    def _move_notes(self, old: int, new: int) -> None:
+        """Give the notes of one project, with all that is known of them, to another."""
+        notes = "SELECT id FROM record WHERE project_id = ? AND stratum = 'notes'"
+        for space in self.spaces():  # vectors are kept by project: made anew
+            self._run(f"DELETE FROM embedding_{space.id} WHERE record_id IN ({notes})", (old,))
+        self._run(f"UPDATE record_fts SET label = ? WHERE rowid IN ({notes})",
+                  (_label(new, "notes"), old))  # fmt: skip
+        clock = int(self._value("SELECT max(clock) FROM note") or 0)
+        self._run(f"UPDATE note SET clock = ? + record_id WHERE record_id IN ({notes})",
+                  (clock, old))  # fmt: skip
+        self._run("UPDATE journal SET project_id = ? WHERE project_id = ?", (new, old))
+        self._run("UPDATE record SET project_id = ?, space_id = NULL"
+                  " WHERE project_id = ? AND stratum = 'notes'", (new, old))  # fmt: skip
 
     def add_project(self, identity: str, name: str) -> int:
         """Return the id of a project, created if need be; inside a transaction."""
@@ -409,11 +433,11 @@ class Store:
     def tree(self, worktree_id: int) -> dict[str, TreeEntry]:
         """Return what the index knows of a worktree, by path."""
         rows = self._rows(
-            "SELECT t.path, b.outline_version, t.size, t.mtime_ns, t.inode FROM tree_entry t"
-            " JOIN blob b ON b.id = t.blob_id WHERE t.worktree_id = ?",
+            "SELECT t.path, b.outline_version, t.size, t.mtime_ns, t.ctime_ns, t.inode"
+            " FROM tree_entry t JOIN blob b ON b.id = t.blob_id WHERE t.worktree_id = ?",
             (worktree_id,),
         )
-        return {path: TreeEntry(*rest) for path, *rest in rows}
+        return {row[0]: TreeEntry(row[1], (row[2], row[3], row[4], row[5])) for row in rows}
 
     def blob(self, project_id: int, blob_hash: str, language: str, version: int) -> int | None:
         """Return the id of a content that was parsed by this version of the outline."""
@@ -474,7 +498,7 @@ class Store:
             "INSERT INTO record_fts (rowid, label, name, text, body) VALUES (?, ?, ?, ?, ?)",
             (
                 record_id,
-                f"p{project_id} p{project_id}.{record.stratum}",
+                _label(project_id, record.stratum),
                 record.name_terms,
                 record.text_terms,
                 record.body_terms,
@@ -483,23 +507,21 @@ class Store:
         return record_id
 
     def put_entry(
-        self, worktree_id: int, path: str, blob_id: int, record_id: int, stat: tuple[int, int, int]
+        self,
+        worktree_id: int,
+        path: str,
+        blob_id: int,
+        record_id: int,
+        stamp: tuple[int, int, int, int] | None,
     ) -> None:
-        """Say what stands at `path` now; `stat` is size, mtime in ns, inode. In a transaction.
+        """Say what stands at `path` now, with its stamp as in `TreeEntry`; in a transaction.
 
         Best after all records of the transaction: it makes FTS5 write out what it has buffered.
         """
         self._run(
-            "INSERT OR REPLACE INTO tree_entry VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (worktree_id, path, blob_id, record_id, *stat),
-        )
-
-    def touch_entry(self, worktree_id: int, path: str, stat: tuple[int, int, int]) -> None:
-        """Update the stat of a file whose content is the same; inside a transaction."""
-        self._run(
-            "UPDATE tree_entry SET size = ?, mtime_ns = ?, inode = ?"
-            " WHERE worktree_id = ? AND path = ?",
-            (*stat, worktree_id, path),
+            "INSERT OR REPLACE INTO tree_entry (worktree_id, path, blob_id, record_id,"
+            " size, mtime_ns, ctime_ns, inode) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (worktree_id, path, blob_id, record_id, *(stamp or (0, 0, 0, 0))),
         )
 
     def remove_entries(self, worktree_id: int, paths: Iterable[str]) -> None:
@@ -530,6 +552,11 @@ class Store:
             (row[0],),
         )
         return Outline(language, row[1], "", tuple(Symbol(*s) for s in symbols), bool(row[2]))
+
+    def kinds(self, project_id: int) -> list[str]:
+        """Return the kinds of records that a project has."""
+        rows = self._rows("SELECT DISTINCT kind FROM record WHERE project_id = ?", (project_id,))
+        return [row[0] for row in rows]
 
     def paths(self, worktree_id: int, prefix: str = "") -> list[str]:
         """Return the indexed paths below a folder, or all."""
@@ -1047,6 +1074,10 @@ _SELECT_WORKTREE = (
     " w.generation FROM worktree w JOIN project p ON p.id = w.project_id"
 )
 _LIVING_NOTE = "n.deleted_at IS NULL AND n.superseded_by IS NULL AND n.trust != 'rejected'"
+
+
+def _label(project_id: int, stratum: str) -> str:
+    return f"p{project_id} p{project_id}.{stratum}"
 
 
 def _prefix_range(prefix: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from stratum import git as git_program
 from stratum.errors import InvalidInput, Unavailable
@@ -27,6 +28,7 @@ from stratum.models import Skipped
 
 MAX_BYTES = 1 << 20
 _MAX_IGNORE_BYTES = 1 << 17  # a rule file larger than this was not written by hand
+_TICK_NS = 2_000_000_000  # FAT keeps times to two seconds, others to milliseconds
 _SNIFF = 8192  # bytes in which a NUL means binary, as for git
 _MINIFIED_MEAN = 400  # characters per line, over a head long enough to tell
 _SNIFF_TEXT = 2000  # characters that are enough to judge the length of lines
@@ -160,14 +162,37 @@ _BOMS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TreeFile:
-    """A regular file: path relative to the root with "/", size in bytes, and what tells an edit."""
+class Stamp(NamedTuple):
+    """What of a file's stat changes with every edit; times in nanoseconds, the size in bytes.
 
-    path: str
+    Programs can set `mtime_ns` back after an edit, but not `ctime_ns`.
+    """
+
     size: int
     mtime_ns: int
+    ctime_ns: int
     inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        """Return the stamp in the answer of `stat`."""
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+    def settled(self, read_ns: int) -> bool:
+        """Tell whether an edit after a reading that began at `read_ns` would give another stamp.
+
+        Clocks of file systems tick slowly: a file changed shortly before it was read may change
+        again within the same tick.
+        """
+        return read_ns - max(self.mtime_ns, self.ctime_ns) > _TICK_NS
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFile:
+    """A regular file: path relative to the root with "/", and its stamp."""
+
+    path: str
+    stamp: Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,9 +452,7 @@ class _Scan:
         if reason:
             self._skip(path, reason)
         elif not path.endswith(b"/"):
-            self.files.append(
-                TreeFile(path.decode("utf-8"), found.st_size, found.st_mtime_ns, found.st_ino)
-            )
+            self.files.append(TreeFile(path.decode("utf-8"), Stamp.of(found)))
 
     def _unwanted(self, path: bytes, found: os.stat_result) -> str:
         if stat.S_ISDIR(found.st_mode):  # a submodule's place, empty while it is not initialised

@@ -57,7 +57,7 @@ def main() -> None:
         file = store.add_record(
             worktree.project_id, record("dddddddddddd", "code", "file", "shop/cart.py", "The cart.")
         )
-        store.put_entry(worktree.id, "shop/cart.py", blob, file, (100, 200, 300))
+        store.put_entry(worktree.id, "shop/cart.py", blob, file, (100, 200, 300, 400))
         store.mark_indexed(worktree.id, "d" * 40, "main")
         for note in (NOTE, FORGOTTEN):
             words = record(note.id, "notes", note.kind, "", note.text)

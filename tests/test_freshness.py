@@ -3,7 +3,7 @@ from __future__ import annotations
 from stratum.freshness import CurrentFile, judge, lines_hash, worst
 from stratum.models import Anchor, Outline, Symbol, Verdict
 
-TEXT = "one\ntwo\nthree\nfour\n"
+TEXT = "one\ntwo\nthree\nfour\nfive\n"
 
 
 def symbol(name: str, start: int, body: str) -> Symbol:
@@ -52,15 +52,29 @@ def test_an_anchor_on_the_whole_file_is_changed_by_any_edit() -> None:
 
 
 def test_lines_are_found_again_where_they_moved_to() -> None:
-    anchor = Anchor("a.py", None, 2, 3, "old", lines_hash(TEXT, 2, 3))
+    anchor = Anchor("a.py", None, 2, 4, "old", lines_hash(TEXT, 2, 4))
     assert judge(anchor, current()).freshness == "fresh"
     moved = judge(anchor, current(text="zero\nhalf\n" + TEXT))
-    assert moved == Verdict("moved", "a.py", 4, 5)
+    assert moved == Verdict("moved", "a.py", 4, 6)
 
 
-def test_indentation_alone_does_not_change_lines() -> None:
+def test_fewer_than_three_lines_elsewhere_may_be_others() -> None:
+    for last in (2, 3):
+        anchor = Anchor("a.py", None, 2, last, "old", lines_hash(TEXT, 2, last))
+        assert judge(anchor, current(text="zero\nhalf\n" + TEXT)).freshness == "changed"
+    blank = Anchor("a.py", None, 1, 3, "old", lines_hash("one\n\n\n", 1, 3))
+    assert judge(blank, current(text="zero\none\n\n\n")).freshness == "changed"
+
+
+def test_indenting_all_lines_does_not_change_them() -> None:
     anchor = Anchor("a.py", None, 2, 3, "old", lines_hash(TEXT, 2, 3))
     assert judge(anchor, current(text="one\n    two  \n    three\n")).freshness == "fresh"
+
+
+def test_a_line_that_left_its_block_changes_the_lines() -> None:
+    text = "if a:\n    x()\n    y()\n"
+    anchor = Anchor("a.py", None, 1, 3, "old", lines_hash(text, 1, 3))
+    assert judge(anchor, current(text="if a:\n    x()\ny()\n")).freshness == "changed"
 
 
 def test_edited_lines_are_changed() -> None:
@@ -69,8 +83,9 @@ def test_edited_lines_are_changed() -> None:
 
 
 def test_lines_that_stand_in_two_new_places_are_not_guessed_at() -> None:
-    anchor = Anchor("a.py", None, 1, 1, "old", lines_hash("x\n", 1, 1))
-    assert judge(anchor, current(text="y\nx\nz\nx\n")).freshness == "changed"
+    anchor = Anchor("a.py", None, 1, 3, "old", lines_hash("a\nb\nc\n", 1, 3))
+    assert judge(anchor, current(text="y\na\nb\nc\n")).freshness == "moved"
+    assert judge(anchor, current(text="y\na\nb\nc\nz\na\nb\nc\n")).freshness == "changed"
 
 
 def test_a_note_is_as_fresh_as_its_worst_anchor() -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from stratum import Memory, Settings, indexer
+from stratum import Memory, Settings, indexer, tree
 from stratum.models import Filters, Progress
 from tests.conftest import SAMPLE, git, make_repository
+
+TOKEN = "ghp_" + "Q7w6" * 9
 
 
 def titles(memory: Memory, query: str, **filters: str) -> list[str]:
@@ -62,6 +64,20 @@ def test_an_edit_within_one_tick_of_the_clock_is_noticed(memory: Memory, reposit
     path.write_text(path.read_text().replace("expired", "elapsed"))
     os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
+    memory.index()
+    assert "SessionStore.delete_elapsed" in titles(memory, "elapsed")
+
+
+def test_an_edit_that_keeps_size_and_time_is_noticed(
+    memory: Memory, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "_TICK_NS", -(10**18))  # as if all files had lain there for long
+    path = repository / "shop" / "session.py"
+    os.utime(path, (1e9, 1e9))
+    memory.index()
+    assert memory.index().reused == len(SAMPLE)
+    path.write_text(path.read_text().replace("expired", "elapsed"))
+    os.utime(path, (1e9, 1e9))
     memory.index()
     assert "SessionStore.delete_elapsed" in titles(memory, "elapsed")
 
@@ -212,6 +228,22 @@ def test_a_secret_in_a_source_file_reaches_neither_database_nor_answer(
     stored = b"".join(path.read_bytes() for path in settings.database.parent.glob("stratum.db*"))
     for form in (secret, secret.lower()):
         assert form.encode() not in stored
+
+
+def test_a_file_whose_name_holds_a_secret_is_left_out(settings: Settings, tmp_path: Path) -> None:
+    root = make_repository(
+        tmp_path / "named", {f"{TOKEN}.py": "def a(): pass\n", "b.py": "b = 1\n"}
+    )
+    with Memory(settings, root) as memory:
+        report = memory.index()
+        assert report.files == 1
+        assert [skipped.reason for skipped in report.skipped] == [
+            "secret in its name (github-token)"
+        ]
+        shown = repr((report, memory.outline(""), memory.search("def a")))
+    stored = b"".join(path.read_bytes() for path in settings.database.parent.glob("stratum.db*"))
+    assert TOKEN not in shown
+    assert TOKEN.lower().encode() not in stored.lower()
 
 
 def test_stopping_keeps_what_is_done_and_the_next_run_goes_on(

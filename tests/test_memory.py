@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import threading
@@ -14,12 +15,14 @@ from hypothesis import strategies as st
 import stratum
 from stratum import InvalidInput, Memory, NotFound, NotInProject, Settings, load
 from stratum import memory as memory_module
+from stratum.errors import StoreUnavailable
 from stratum.models import Filters
 from stratum.notes import MAX_NOTE
 from stratum.tokens import count_tokens
-from tests.conftest import git, make_repository
+from tests.conftest import SAMPLE, git, make_repository
 
 NOTES = Filters(stratum="notes")
+TOKEN = "ghp_" + "Q7w6" * 9
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -235,6 +238,80 @@ def test_the_same_words_are_merged_and_lose_nothing(memory: Memory) -> None:
     assert [hit.id for hit in memory.search("README", filters=Filters(tag="b")).hits] == [
         first.note.id
     ]
+
+
+def test_writing_a_stale_note_again_with_its_place_makes_it_fresh(
+    memory: Memory, repository: Path
+) -> None:
+    place = "shop/cart.py::Cart.total_price"
+    note = memory.write("Totals include tax.", anchors=[place]).note
+    edit(repository / "shop/cart.py", "net = sum", "net = 2 * sum")
+    assert memory.search("totals include tax", filters=NOTES).withheld_stale == 1
+    again = memory.write("Totals include tax.", anchors=[place])
+    assert (again.action, again.note.id, len(again.note.anchors)) == ("merged", note.id, 1)
+    assert memory.search("totals include tax", filters=NOTES).hits[0].freshness == "fresh"
+
+
+def test_a_place_that_is_gone_makes_room_for_the_one_given_now(
+    memory: Memory, repository: Path
+) -> None:
+    note = memory.write("Sessions expire.", anchors=["shop/session.py::SessionStore"]).note
+    (repository / "shop/session.py").unlink()
+    again = memory.write("Sessions expire.", anchors=["shop/cart.py", "shop/cart.py::Cart"])
+    assert [anchor.path for anchor in again.note.anchors] == ["shop/cart.py"] * 2
+    assert memory.get(note.id).freshness == "fresh"
+
+
+def test_places_that_still_hold_are_kept_beside_new_ones(memory: Memory) -> None:
+    memory.write("Totals include tax.", anchors=["shop/cart.py::Cart.total_price"])
+    again = memory.write("Totals include tax.", anchors=["shop/session.py", "README.md:1-3"])
+    assert [a.path for a in again.note.anchors] == ["shop/cart.py", "shop/session.py", "README.md"]
+    memory.write("Totals include tax.", anchors=["README.md:1-3"])
+    assert len(memory.get(again.note.id).note.anchors) == 3
+
+
+def test_writing_a_stale_note_again_without_a_place_says_that_it_stays_withheld(
+    memory: Memory, repository: Path
+) -> None:
+    memory.write("Totals include tax.", anchors=["shop/cart.py::Cart.total_price"])
+    edit(repository / "shop/cart.py", "net = sum", "net = 2 * sum")
+    again = memory.write("Totals include tax.")
+    assert "searches withhold it" in again.notices[0]
+
+
+def test_a_merge_takes_over_kind_and_scope(memory: Memory) -> None:
+    memory.write("Totals include tax.")
+    note = memory.write("Totals include tax.", kind="gotcha", scope="team").note
+    assert (note.kind, note.scope) == ("gotcha", "team")
+    assert memory.write("Totals include tax.").note == memory.get(note.id).note == note
+
+
+def test_a_merge_beyond_the_limits_is_refused_and_changes_nothing(memory: Memory) -> None:
+    note = memory.write("Totals include tax.", tags=[f"a{n}" for n in range(9)]).note
+    with pytest.raises(InvalidInput, match="at most 16 tags, not 18"):
+        memory.write("Totals include tax.", tags=[f"b{n}" for n in range(9)])
+    assert memory.get(note.id).note == note
+
+
+def test_superseding_with_words_that_are_there_buries_the_old_note(memory: Memory) -> None:
+    old = memory.write("Carts expire after one day.").note
+    new = memory.write("Carts expire after two days.").note
+    written = memory.write("Carts expire after two days.", supersedes=old.id)
+    assert (written.action, written.note.id) == ("merged", new.id)
+    assert old.id in written.notices[0]
+    assert [hit.id for hit in memory.search("carts expire", filters=NOTES).hits] == [new.id]
+    memory.forget(old.id, undo=True)
+    assert len(memory.search("carts expire", filters=NOTES).hits) == 2
+
+
+def test_a_state_by_a_clock_that_is_ahead_does_not_undo_what_is_done_after(memory: Memory) -> None:
+    note = memory.write("Totals include tax.").note
+    header, line = memory.export()
+    ahead = [header, json.dumps({**json.loads(line), "updated_at": "2999-01-01T00:00:00.000Z"})]
+    assert memory.import_(ahead).updated == 1
+    memory.forget(note.id)
+    assert memory.import_(ahead).unchanged == 1
+    assert memory.search("totals include tax", filters=NOTES).hits == ()
 
 
 def test_near_duplicates_are_named(memory: Memory) -> None:
@@ -609,6 +686,84 @@ def test_a_forgotten_note_is_not_found_by_its_resident_vector(
 def test_a_secret_in_a_tag_is_masked_in_whatever_case_it_counts(memory: Memory) -> None:
     secret = "AKIA" + "Z7Q2" * 4
     assert secret.lower() not in memory.write("x", tags=[secret]).note.tags
+
+
+def test_a_secret_in_an_anchor_is_refused_and_not_repeated(
+    memory: Memory, repository: Path
+) -> None:
+    (repository / f"{TOKEN}.py").write_text("x = 1\n")
+    with pytest.raises(InvalidInput, match="looks like a secret") as refused:
+        memory.write("About that file.", anchors=[f"{TOKEN}.py"])
+    assert TOKEN not in repr(refused.value.to_dict())
+
+
+def test_a_secret_in_settings_or_branch_is_masked(settings: Settings, repository: Path) -> None:
+    git(repository, "switch", "-q", "-c", TOKEN)
+    careless = dataclasses.replace(settings, author=TOKEN, agent=TOKEN)
+    with Memory(careless, repository) as memory:
+        note = memory.write("Totals include tax.").note
+    assert TOKEN not in repr(note)
+
+
+def test_a_secret_in_a_query_is_not_repeated(memory: Memory) -> None:
+    assert TOKEN not in memory.search(f"cart {TOKEN}").query
+    assert TOKEN not in memory.pack(f"cart {TOKEN}").text
+
+
+def test_an_unknown_kind_is_refused_with_those_there_are(memory: Memory) -> None:
+    with pytest.raises(InvalidInput, match="kind cannot be 'methd'") as refused:
+        memory.search("cart", filters=Filters(kind="methd"))
+    assert "method" in refused.value.similar
+    assert memory.search("cart", filters=Filters(kind="decision")).hits == ()
+
+
+def test_notes_follow_a_repository_that_joins_a_known_project(
+    settings: Settings, repository: Path, tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    make_repository(clone, {"b.py": "def zebra():\n    return 1\n"})
+    address = "https://example.org/ada/shop.git"
+    git(clone, "remote", "add", "origin", address)
+    with Memory(settings, repository, resident=True) as memory:
+        memory.index()
+        mine = memory.write("Totals include tax.").note
+        memory.warm_up()
+        with Memory(settings, clone, resident=True) as other:
+            other.index()
+            other.warm_up()
+            theirs = other.write("Zebras pay no tax.").note
+            git(repository, "remote", "add", "origin", address)
+            memory.index()
+            memory.warm_up()
+            for both in (memory, other):
+                for mode in ("lexical", "vector"):
+                    found = both.search("tax", filters=NOTES, mode=mode).hits
+                    assert {hit.id for hit in found} == {mine.id, theirs.id}
+        assert memory.status().counts["files"] == len(SAMPLE)
+        assert memory.search("cart total").hits[0].path == "shop/cart.py"
+
+
+def test_notes_stay_with_the_clone_that_keeps_the_identity(
+    settings: Settings, repository: Path, tmp_path: Path
+) -> None:
+    git(tmp_path, "clone", "-q", str(repository), "copy")
+    with Memory(settings, repository) as memory, Memory(settings, tmp_path / "copy") as copy:
+        assert memory.project == copy.project
+        note = memory.write("Totals include tax.").note
+        assert copy.get(note.id).note == note
+        git(repository, "remote", "add", "origin", "https://example.org/ada/shop.git")
+        memory.index()
+        assert memory.status().counts["notes"] == 0
+        assert copy.status().counts["notes"] == 1
+
+
+def test_a_closed_memory_says_so(memory: Memory) -> None:
+    memory.close()
+    with pytest.raises(StoreUnavailable, match="was closed"):
+        memory.write("After the end.")
+    with pytest.raises(StoreUnavailable, match="was closed"):
+        memory.search("cart")
 
 
 def test_writing_beside_searching_never_waits_for_ever(

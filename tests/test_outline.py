@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stratum import grammars
 from stratum import outline as module
-from stratum.outline import body_hash, language_of, outline
+from stratum.grammars import language_of
+from stratum.outline import body_hash, outline
 
 FIXTURES = Path(__file__).parent / "fixtures" / "outline"
 
@@ -717,7 +719,7 @@ def test_constants_in_capitals_are_no_macros() -> None:
 )
 def test_looking_for_macros_takes_time_that_grows_with_the_text(piece: str) -> None:
     source = (piece * 40_000).encode()
-    masked, _ = module._mask_macros(source)
+    masked, _ = grammars._mask_macros(source)
     assert len(masked) == len(source)
     assert masked.count(b"\n") == source.count(b"\n")
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,6 +29,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from stratum import tree
 from stratum.config import load
 from stratum.memory import Memory
 from stratum.models import Filters, SearchResult
@@ -39,7 +41,6 @@ PATHS = ("shop/cart.py", "shop/till.py", "tax.py")
 NAMES = ("total", "refund", "expire", "ship")
 TOPICS = ("carts", "taxes", "sessions", "parcels")
 LAYOUTS = ("plain", "commented", "spaced", "requoted")
-# an hour ago: files so old are answered from caches, as most files are
 EPOCH = 1_700_000_000
 
 Place = tuple[str, str]  # path and symbol
@@ -80,6 +81,11 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.ended = ExitStack()
+        # files are answered from caches at once, as those that nobody edits are; each saving
+        # gives another time, so no edit hides within a tick
+        patch = pytest.MonkeyPatch()
+        patch.setattr(tree, "_TICK_NS", -(10**18))
+        self.ended.callback(patch.undo)
         folder = Path(tempfile.mkdtemp(prefix="stratum-history-"))
         self.ended.callback(shutil.rmtree, folder)
         self.files: dict[str, File] = {
@@ -133,8 +139,11 @@ class Histories(RuleBasedStateMachine):
         return data.draw(drawn)
 
     def holds(self, note: Known) -> bool:
-        return all(self.files.get(path, {}).get(name) == value
-                   for (path, name), value in note.seen.items())  # fmt: skip
+        return all(self.stands(place, value) for place, value in note.seen.items())
+
+    def stands(self, place: Place, value: int) -> bool:
+        path, name = place
+        return self.files.get(path, {}).get(name) == value
 
     # notes
 
@@ -159,11 +168,24 @@ class Histories(RuleBasedStateMachine):
         note = self.known[id_]
         if not note.living:
             return
-        standing = [p for p in self.places(data) if p not in note.seen]
-        anchors = [f"{path}::{name}" for path, name in standing]
+        again = self.places(data)
+        anchors = [f"{path}::{name}" for path, name in again]
         written = self.cold.write(note.text.upper(), tags=[tag], anchors=anchors)
         assert (written.action, written.note.id) == ("merged", id_)
-        note.seen |= {(path, name): self.files[path][name] for path, name in standing}
+        if again:
+            note.seen = {
+                place: value for place, value in note.seen.items() if self.stands(place, value)
+            }
+        note.seen |= {(path, name): self.files[path][name] for path, name in again}
+        assert bool(written.notices) != self.holds(note)
+
+    @rule(id_=notes, other=notes)
+    def supersede_by_words_that_are_there(self, id_: str, other: str) -> None:
+        if id_ == other or not (self.known[id_].living and self.known[other].living):
+            return
+        written = self.cold.write(self.known[other].text, supersedes=id_)
+        assert (written.action, written.note.id) == ("merged", other)
+        self.known[id_].buried = True
 
     @rule(target=notes, id_=notes, topic=st.sampled_from(TOPICS))
     def supersede(self, id_: str, topic: str) -> Any:

@@ -94,14 +94,17 @@ def test_a_change_by_another_connection_is_noticed(
     assert scores(index.lexical(place, ["latecomer"], NO_FILTERS, 10))
 
 
+@pytest.mark.parametrize("built_between", [False, True])
 def test_a_note_that_was_changed_is_found_by_its_new_words_only(
-    store: Store, place: Worktree, index: ResidentIndex
+    store: Store, place: Worktree, index: ResidentIndex, built_between: bool
 ) -> None:
     note = fixture.NOTE
     with store.transaction():
         words = fixture.record(note.id, "notes", "gotcha", "", "alpha")
         store.add_note(place.project_id, note, words, "1")
     assert scores(index.lexical(place, ["alpha"], NO_FILTERS, 10))
+    if built_between:
+        index.build()
     with store.transaction():
         words = fixture.record(note.id, "notes", "gotcha", "", "omega")
         store.replace_note(note, words, "2")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apsw
@@ -53,7 +55,9 @@ def add_file(store: Store, place: Worktree, path: str, *names: str) -> None:
         file = NewRecord(
             derived_id("file", path, *names), "code", "file", path, "", path, "", "", 2
         )
-        store.put_entry(place.id, path, blob, store.add_record(place.project_id, file), (1, 2, 3))
+        store.put_entry(
+            place.id, path, blob, store.add_record(place.project_id, file), (1, 2, 3, 4)
+        )
         store.raise_generation(place.id)
 
 
@@ -78,7 +82,7 @@ def test_a_transaction_stores_all_or_nothing(store: Store, place: Worktree) -> N
 
 def test_an_error_inside_sqlite_rolls_back_and_is_not_hidden(store: Store, place: Worktree) -> None:
     with pytest.raises(apsw.ConstraintError), store.transaction():
-        store.put_entry(place.id, "a.py", 4711, 4711, (0, 0, 0))
+        store.put_entry(place.id, "a.py", 4711, 4711, None)
     with store.transaction():
         store.raise_generation(place.id)
 
@@ -346,6 +350,32 @@ def test_an_old_database_is_backed_up_before_it_is_migrated(tmp_path: Path) -> N
     assert restored.note(fixture.NOTE.id) == fixture.NOTE
     assert restored.schema_version() == SCHEMA_VERSION
     restored.close()
+
+
+def test_openers_at_once_back_up_the_old_database_and_not_a_migrated_one(tmp_path: Path) -> None:
+    path = tmp_path / "stratum.db"
+    shutil.copy(OLD_DATABASES[-1], path)
+    path.with_name(f"stratum.db.v{SCHEMA_VERSION}.backup.part").write_bytes(b"left by a kill")
+    start = threading.Barrier(4)
+
+    def opened() -> int:
+        start.wait()
+        with contextlib.closing(open_store(path, migrations=(*MIGRATIONS, add_column))) as store:
+            return store.schema_version()
+
+    with ThreadPoolExecutor(4) as pool:
+        versions = [future.result() for future in [pool.submit(opened) for _ in range(4)]]
+    assert versions == [SCHEMA_VERSION + 1] * 4
+    backups = [found.name for found in tmp_path.iterdir() if "backup" in found.name]
+    assert backups == [f"stratum.db.v{SCHEMA_VERSION}.backup"]
+    with contextlib.closing(open_store(tmp_path / backups[0])) as backup:
+        assert backup.schema_version() == SCHEMA_VERSION
+
+
+def test_closing_during_a_call_is_one_sentence(store: Store, place: Worktree) -> None:
+    store.close()
+    with pytest.raises(StoreUnavailable, match="was closed"):
+        store.lexical(place, ["cart"], Filters(), 10)
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:

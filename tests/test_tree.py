@@ -65,7 +65,7 @@ def test_files_are_listed_with_what_tells_an_edit_sorted_by_path(root: Path, by_
     assert [file.path for file in found.files] == ["a.py", "b.py", "b/a/z.py", "b/c.py"]
     stat = (root / "b/c.py").stat()
     last = found.files[-1]
-    assert (last.size, last.mtime_ns, last.inode) == (2, stat.st_mtime_ns, stat.st_ino)
+    assert last.stamp == (2, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
     assert found.skipped == ()
 
 
