@@ -15,6 +15,7 @@ from stratum.models import Anchor, Freshness, Outline, Verdict
 
 # Fewer lines than these (blank ones not counted) stand in many places by accident.
 _TELLING_LINES = 3
+_REPEATED = "="  # ends the hash of lines that stood in several places
 # From best to worst; a note takes the worst of its anchors.
 _ORDER: tuple[Freshness, ...] = ("fresh", "moved", "other-branch", "changed", "gone")
 
@@ -28,12 +29,26 @@ class CurrentFile:
     outline: Outline
 
 
-def lines_hash(text: str, start_line: int, end_line: int) -> str:
+def lines_hash(text: str, start_line: int, end_line: int, *, mark: bool = False) -> str:
     """Return the hash by which a range of lines is found again.
 
-    White space at the ends of lines and the indentation they have in common do not count.
+    White space at the ends of lines and the indentation they have in common do not count. With
+    `mark` it says whether the same lines stand elsewhere too: then they are never called moved.
     """
-    return _hash(text.split("\n")[start_line - 1 : end_line])
+    lines = text.split("\n")
+    found = _hash(lines[start_line - 1 : end_line])
+    if mark and len(_places(lines, end_line - start_line + 1, found)) > 1:
+        return found + _REPEATED
+    return found
+
+
+def _places(lines: Sequence[str], length: int, wanted: str) -> list[int]:
+    """Return the first lines of all ranges with a hash."""
+    return [
+        first + 1
+        for first in range(len(lines) - length + 1)
+        if _hash(lines[first : first + length]) == wanted
+    ]
 
 
 def _hash(lines: Sequence[str]) -> str:
@@ -85,19 +100,17 @@ def _judge_symbol(anchor: Anchor, outline: Outline) -> Verdict:
 
 def _judge_lines(anchor: Anchor, text: str) -> Verdict:
     start, end = anchor.start_line or 1, anchor.end_line or 1
+    wanted = anchor.body_hash or ""
     lines = text.split("\n")
-    if _hash(lines[start - 1 : end]) == anchor.body_hash:
+    if _hash(lines[start - 1 : end]) == wanted.removesuffix(_REPEATED):
         return Verdict("fresh", anchor.path, start, end)
     length = end - start + 1
-    windows = ((first, lines[first : first + length]) for first in range(len(lines) - length + 1))
-    places = [
-        first + 1
-        for first, window in windows
-        if _hash(window) == anchor.body_hash
-        and sum(map(bool, map(str.strip, window))) >= _TELLING_LINES
-    ]
+    places = _places(lines, length, wanted)
     if len(places) == 1:  # more than one: nobody can say which was meant
-        return Verdict("moved", anchor.path, places[0], places[0] + length - 1)
+        first = places[0]
+        telling = sum(bool(line.strip()) for line in lines[first - 1 : first - 1 + length])
+        if telling >= _TELLING_LINES:
+            return Verdict("moved", anchor.path, first, first + length - 1)
     return Verdict(
         "changed", anchor.path, reason=f"lines {start}-{end} of {anchor.path} were edited"
     )

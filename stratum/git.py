@@ -12,12 +12,13 @@ file through a filter. Nothing that a repository contains can make us start a pr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -185,6 +186,15 @@ def normalise_remote(url: str) -> str | None:
     path = unquote(re.split(r"[?#]", match["path"])[0]).strip("/").removesuffix(".git")
     path = "/".join(part for part in path.split("/") if part)
     return _clean(f"{host}/{path}") if path else None
+
+
+def has_commit(root: Path, commits: Iterable[str]) -> bool:
+    """Tell whether the repository at `root` has any of these commits."""
+    for commit in commits:
+        with contextlib.suppress(Unavailable):
+            run_git(root, "cat-file", "-e", f"{commit}^{{commit}}")
+            return True
+    return False
 
 
 def blob_id(data: bytes) -> str:

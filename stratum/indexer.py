@@ -61,6 +61,10 @@ class _Parsed:
     symbols: tuple[NewSymbol, ...]
 
 
+class ProjectChanged(Exception):
+    """Another process made the worktree part of another project meanwhile: start again."""
+
+
 class TreeIndexer:
     """One run over one worktree.
 
@@ -98,7 +102,7 @@ class TreeIndexer:
         except KeyboardInterrupt:
             interrupted = True
         return IndexReport(
-            project=self._worktree.identity,
+            project=self._stored.identity,
             root=str(self._worktree.root),
             files=len(self._present),
             parsed=self._parsed,
@@ -126,12 +130,19 @@ class TreeIndexer:
             self._report(Progress("files", self._seen, len(found.files)))
         gone = self._known.keys() - self._present
         with self._store.transaction():
+            self._check_project()
             self._store.remove_entries(self._stored.id, gone)
             if gone:
                 self._store.raise_generation(self._stored.id)
             self._store.mark_indexed(self._stored.id, self._worktree.commit, self._worktree.branch)
         self._removed = len(gone)
         return True
+
+    def _check_project(self) -> None:
+        """Raise ProjectChanged unless the worktree still is of the same project; under the lock."""
+        now_stored = self._store.worktree(self._stored.root)
+        if now_stored is None or now_stored.project_id != self._stored.project_id:
+            raise ProjectChanged
 
     def _named_safely(self, files: Sequence[tree.TreeFile]) -> list[tree.TreeFile]:
         """Leave out files whose names hold a secret: paths are stored as they are."""
@@ -161,6 +172,7 @@ class TreeIndexer:
             changed.append(parsed)
         if changed:
             with self._store.transaction():
+                self._check_project()
                 stored = [(parsed, *self._put_content(parsed)) for parsed in changed]
                 for parsed, blob, record in stored:
                     self._put_entry(parsed.file, blob, record)
@@ -228,7 +240,7 @@ class TreeIndexer:
             embed = searchable and symbol.kind not in _WORDS_ONLY
             record = NewRecord(
                 uid=derived_id(
-                    self._worktree.identity,
+                    self._stored.seed,
                     language,
                     symbol.kind,
                     name,
@@ -262,7 +274,7 @@ class TreeIndexer:
         limit = 0 if paths.is_catalogue(path) else _MAX_BODY if readable else _MAX_DATA_BODY
         body = "\n".join(lines)[:limit]
         return NewRecord(
-            uid=derived_id(self._worktree.identity, "file", path, blob),
+            uid=derived_id(self._stored.seed, "file", path, blob),
             stratum="code",
             kind="file",
             title=path,

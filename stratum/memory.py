@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import getpass
 import re
+import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ from stratum.errors import (
 )
 from stratum.files import Files
 from stratum.freshness import lines_hash, worst
-from stratum.indexer import Report, TreeIndexer, embed_pending
+from stratum.indexer import ProjectChanged, Report, TreeIndexer, embed_pending
 from stratum.models import (
     MODES,
     NOTE_KINDS,
@@ -78,7 +79,7 @@ from stratum.notes import (
 )
 from stratum.paths import is_test
 from stratum.redact import redact
-from stratum.store import Record, Store, Worktree, now, open_store, random_id
+from stratum.store import Record, Store, Worktree, is_makeshift, now, open_store, random_id
 from stratum.terms import query_terms, similarity, terms
 
 MAX_QUERY = 32_000  # characters: longer than nearly every issue text
@@ -125,7 +126,7 @@ class Memory:
 
     def __init__(self, settings: Settings, path: Path, *, resident: bool = False) -> None:
         self.settings = settings
-        self.worktree = git.find_worktree(path)
+        self.worktree = _worktree_at(path)
         self._resident_wanted = resident
         self._lock = threading.RLock()
         self._opened: Store | None = None
@@ -161,7 +162,7 @@ class Memory:
     @property
     def project(self) -> str:
         """The project's identity, as every reply shows it."""
-        return self.worktree.identity
+        return self._place().identity
 
     # the parts, opened when first needed
 
@@ -183,12 +184,42 @@ class Memory:
         """Return this worktree's row as it stands now."""
         store, root = self._store(), str(self.worktree.root)
         stored = store.worktree(root)
-        if stored is None or stored.identity != self.worktree.identity:
-            alone = stored is None or not any(map(_still_there, store.siblings(stored)))
-            stored = store.add_worktree(
-                self.worktree.identity, self.worktree.name, root, alone=alone
-            )
-        return stored
+        if stored is not None and stored.found_as != self.worktree.identity:
+            with contextlib.suppress(StratumError):  # one that is gone stays as it was known
+                self._look_again()  # another process may have seen the new name before this one
+        found = self.worktree
+        if stored is None:
+            return store.add_worktree(found.identity, found.name, root)
+        if stored.found_as == found.identity:
+            return stored
+        if found.git and not git.installed():
+            return stored  # nobody can tell whether this is the same repository
+        same = self._is_still(stored)
+        return store.add_worktree(found.identity, found.name, root, same_repository=same)
+
+    def _look_again(self) -> None:
+        """Read again what git says of the repository."""
+        found = _worktree_at(self.worktree.root)
+        if found.root == self.worktree.root:
+            self.worktree = found
+
+    def _is_still(self, stored: Worktree) -> bool:
+        """Tell whether the repository whose name has changed is the one that was known before.
+
+        Another one may have been put in its place. And a clone whose remote now names a fork
+        leaves those behind that still name the origin.
+        """
+        found = self.worktree
+        seen = self._store().commits_seen(stored)
+        if stored.found_as.startswith("root:"):
+            seen.append(stored.found_as.removeprefix("root:"))
+        if seen and not git.has_commit(found.root, seen):
+            return False
+        if not seen and not stored.found_as.startswith("path:"):
+            return False
+        if is_makeshift(stored.identity) or is_makeshift(found.identity):
+            return True
+        return not any(map(_still_there, self._store().siblings(stored)))
 
     def _known_outline(self, blob: str, language: str) -> Outline | None:
         project_id = self._place().project_id
@@ -239,16 +270,20 @@ class Memory:
         self, store: Store, report: Report, vectors: bool, stop: threading.Event
     ) -> IndexReport:
         begun = time.monotonic()
-        self.worktree = git.find_worktree(self.worktree.root)
+        self._look_again()
         place = self._place()
-        done = TreeIndexer(
+        indexer = TreeIndexer(
             store,
             self.worktree,
             place,
             max_bytes=self.settings.max_file_bytes,
             report=report,
             stop=stop,
-        ).run()
+        )
+        try:
+            done = indexer.run()
+        except ProjectChanged:
+            return self._index(store, report, vectors, stop)
         made, notices, interrupted = 0, list(done.notices), done.interrupted
         if vectors and not interrupted:
             try:
@@ -390,8 +425,8 @@ class Memory:
         notices += [notice] if notice else []
         ranked = self._ranked(place, lists, about_tests=not _TEST_WORDS.isdisjoint(asked))
         hits, withheld = self._hits(place, ranked, filters, limit, include_stale)
-        if filters.kind is not None and not ranked:
-            self._check_kind(place, filters.kind)
+        if not ranked:
+            self._check_known(place, filters)
         return SearchResult(query, self.project, ran, tuple(hits), withheld, tuple(notices))
 
     def _candidates(
@@ -566,10 +601,17 @@ class Memory:
         since = _since(filters.since) if filters.since is not None else None
         return dataclasses.replace(filters, path=path, since=since)
 
-    def _check_kind(self, place: Worktree, kind: str) -> None:
-        """Raise InvalidInput when nothing can be of this kind, rather than find nothing."""
-        known = sorted({*NOTE_KINDS, *self._store().kinds(place.project_id)})
-        check_choice("kind", kind, known)
+    def _check_known(self, place: Worktree, filters: Filters) -> None:
+        """Raise when nothing can pass a filter: a wrong word is not an empty memory."""
+        store = self._store()
+        if filters.kind is not None:
+            known = sorted({*NOTE_KINDS, *store.kinds(place.project_id)})
+            check_choice("kind", filters.kind, known)
+        path = filters.path
+        if path is not None and not (
+            _mode(self.worktree.root / path) or store.notes_at(place.project_id, path)
+        ):
+            raise self._no_such_path(place, path)
 
     # get and outline
 
@@ -624,7 +666,7 @@ class Memory:
         wanted = id_.strip().lower()
         if not _ID.match(wanted):
             raise InvalidInput(
-                f"{shown(id_)[:40]!r} is not an id.",
+                f"{redact(shown(id_)).text[:40]!r} is not an id.",
                 hint="Ids are 12 letters a-z and digits 2-7, as search shows them.",
             )
         found = self._store().ids_starting(wanted)
@@ -649,18 +691,18 @@ class Memory:
         relative = tree.inside(self.worktree.root, path)
         relative = "" if relative == "." else relative
         place = self._place()
-        full = self.worktree.root / relative
+        mode = _mode(self.worktree.root / relative)
         notes, withheld = self._notes_at(place, relative)
-        if full.is_dir():
+        if stat.S_ISDIR(mode):
             prefix = f"{relative}/" if relative else ""
             inside = tuple(self._store().paths(place.id, prefix))
             return OutlineResult(
                 redact(relative).text, self.project, "", 0, (), inside, notes, withheld,
                 tuple(self._index_notices(place)),
             )  # fmt: skip
-        found = self._files.content(relative) if full.is_file() else None
+        found = self._files.content(relative) if stat.S_ISREG(mode) else None
         if found is None:
-            if full.is_file():
+            if stat.S_ISREG(mode):
                 raise InvalidInput(f"{relative} is not a text file that can be read.")
             raise self._no_such_path(place, relative)
         parsed = self._files.outline(relative, *found)
@@ -717,6 +759,7 @@ class Memory:
             NotFound: An anchor's file or symbol, or the superseded note, does not exist.
         """
         clean = redact(checked_text(text))
+        checked_text(clean.text)  # masks can make it longer
         check_choice("kind", kind, NOTE_KINDS)
         check_choice("scope", scope, SCOPES)
         marks = checked_tags(tags)
@@ -748,6 +791,7 @@ class Memory:
         # judged before the lock: files may be large
         stale = self._stale_anchors(twin) if twin is not None else set()
         with store.transaction():
+            place = store.worktree(place.root) or place  # the project may have got another name
             twin = store.note_with_hash(place.project_id, digest)
             if twin is None or twin.id == note.supersedes:
                 store.add_note(place.project_id, note, note_record(note), digest)
@@ -797,9 +841,11 @@ class Memory:
         )
 
     def _older(self, id_: str) -> Note:
-        note = self._store().note(self._resolve_id(id_))
-        if note is None:
-            raise InvalidInput(f"{id_} is no note: only a note can be superseded.")
+        uid = self._resolve_id(id_)
+        note = self._store().note(uid)
+        _, project_id = self._store().record_id(uid) or (0, 0)
+        if note is None or project_id != self._place().project_id:
+            raise InvalidInput(f"{uid} is no note of this project: nothing else can be superseded.")
         return note
 
     def _author(self) -> str:
@@ -812,12 +858,17 @@ class Memory:
 
     def _anchor(self, wanted: str) -> Anchor:
         """Parse and resolve one anchor against the files as they stand."""
-        kinds = redact(wanted).kinds
+        anchor = self._resolved(wanted)
+        # as it is found: a link or the end of a name can stand for one that holds a secret
+        kinds = redact("\n".join((wanted, anchor.path, anchor.symbol or ""))).kinds
         if kinds:
             raise InvalidInput(
                 f"An anchor holds what looks like a secret ({', '.join(kinds)}).",
                 hint="Nothing was stored. Write the note without it, or rename the file.",
             )
+        return anchor
+
+    def _resolved(self, wanted: str) -> Anchor:
         path, symbol, start, end = split_anchor(wanted)
         relative = tree.inside(self.worktree.root, path)
         found = self._files.content(relative)
@@ -830,7 +881,7 @@ class Memory:
             count = text.count("\n") + (not text.endswith("\n"))
             if not start <= end <= count:
                 raise InvalidInput(f"{relative} has no lines {start}-{end}: it has {count} lines.")
-            return Anchor(relative, None, start, end, blob, lines_hash(text, start, end))
+            return Anchor(relative, None, start, end, blob, lines_hash(text, start, end, mark=True))
         return Anchor(relative, blob=blob)
 
     def _symbol_anchor(self, path: str, symbol: str, text: str, blob: str) -> Anchor:
@@ -854,6 +905,8 @@ class Memory:
     def forget(self, id_: str, *, undo: bool = False) -> Written:
         """Bury a note so that no search finds it, or with `undo` bring it back.
 
+        A note that was superseded comes back too; the one that superseded it stays beside it.
+
         Raises:
             NotFound: No note has this id.
         """
@@ -867,13 +920,23 @@ class Memory:
                     f"{uid} is part of the code: only notes can be forgotten.",
                     hint="To keep a file out of the index, list it in .stratumignore.",
                 )
+            if undo:
+                self._part(place, store.successor(uid))
             at = _after(note)
             changed = dataclasses.replace(note, deleted_at=None if undo else at, updated_at=at)
-            if (note.deleted_at is None) != (changed.deleted_at is None):
+            if undo or note.deleted_at is None:
                 self._replace(place, "restore" if undo else "forget", changed)
+            else:
+                changed = note
         if undo:
             self._wake_background()
         return Written(changed, "restored" if undo else "forgotten")
+
+    def _part(self, place: Worktree, newer: Note | None) -> None:
+        """Let a note no longer supersede another, which is to live again beside it."""
+        if newer is not None:
+            parted = dataclasses.replace(newer, supersedes=None, updated_at=_after(newer))
+            self._replace(place, "restore", parted)
 
     def _journal(self, place: Worktree, verb: str, note: Note) -> None:
         detail = {"updated_at": note.updated_at, "kind": note.kind, "scope": note.scope}
@@ -913,7 +976,7 @@ class Memory:
             schema_version=store.schema_version(),
             project=self.project,
             root=str(self.worktree.root),
-            branch=branch,
+            branch=redact(branch).text if branch else None,
             commit=commit,
             counts=store.counts(place),
             indexed_at=place.indexed_at,
@@ -962,18 +1025,28 @@ class Memory:
                 continue
             try:
                 parsed = from_line(line)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                rejected.append(f"line {number}: {error}")
+            except KeyError as error:
+                rejected.append(f"line {number}: the field {error} is missing")
+                continue
+            except (StratumError, ValueError, TypeError, AttributeError, RecursionError) as error:
+                rejected.append(redact(f"line {number}: {error}").text)
                 continue
             if parsed is not None:
                 accepted.append(parsed)
         counts = {"created": 0, "updated": 0, "unchanged": 0}
-        store = self._store()
+        store, elsewhere = self._store(), set()
         with store.transaction():
             for identity, name, note in accepted:
-                counts[self._take_in(store, store.add_project(identity, name), note)] += 1
+                project_id = store.add_project(identity, name)
+                if not store.has_worktree(project_id):
+                    elsewhere.add(identity)
+                counts[self._take_in(store, project_id, note)] += 1
         self._wake_background()
-        return Transfer(notes=len(accepted), rejected=tuple(rejected), **counts)
+        notices = tuple(
+            f"The notes of {identity} are kept for a checkout of it: this machine has none yet."
+            for identity in sorted(elsewhere)
+        )
+        return Transfer(notes=len(accepted), rejected=tuple(rejected), notices=notices, **counts)
 
     def _take_in(self, store: Store, project_id: int, note: Note) -> str:
         known = store.note(note.id)
@@ -982,10 +1055,34 @@ class Memory:
                 return "unchanged"  # the id of a code record: never a note of ours
             store.add_note(project_id, note, note_record(note), text_hash(note.text))
             return "created"
-        if note.updated_at <= known.updated_at:
+        if _order(note) <= _order(known):
             return "unchanged"
         store.replace_note(note, note_record(note), text_hash(note.text))
         return "updated"
+
+
+def _mode(path: Path) -> int:
+    """Return the mode of what stands at a path, 0 when there is nothing that can be reached."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def _worktree_at(path: Path) -> git.Worktree:
+    """Return the worktree of a path, with secrets in its names masked."""
+    found = git.find_worktree(path)
+    return dataclasses.replace(
+        found,
+        identity=redact(found.identity).text,
+        name=redact(found.name).text,
+        branch=redact(found.branch).text if found.branch else None,
+    )
+
+
+def _order(note: Note) -> tuple[str, str, str]:
+    """Return what decides between two states of a note, so that every home decides alike."""
+    return note.updated_at, note.deleted_at or "", to_line("", "", note)
 
 
 def _after(note: Note) -> str:
@@ -997,7 +1094,7 @@ def _after(note: Note) -> str:
 def _still_there(other: Worktree) -> bool:
     """Tell whether a worktree still exists as part of the project it is known in."""
     try:
-        return git.find_worktree(Path(other.root)).identity == other.identity
+        return _worktree_at(Path(other.root)).identity == other.found_as
     except StratumError:
         return False
 
@@ -1029,18 +1126,18 @@ def _check_range(name: str, value: int, low: int, high: int) -> None:
 
 def _since(value: str) -> str:
     age = _AGE.match(value.strip().lower())
-    if age:
-        hours = int(age[1]) * _HOURS[age[2]]
-        when = datetime.now(UTC) - timedelta(hours=hours)
-    else:
-        try:
+    try:
+        if age:
+            hours = int(age[1]) * _HOURS[age[2]]
+            when = datetime.now(UTC) - timedelta(hours=hours)
+        else:
             when = datetime.fromisoformat(value.strip())
-        except ValueError:
-            raise InvalidInput(
-                f"{value!r} is neither a date nor an age.",
-                hint="Write 2026-01-31, 2026-01-31T09:30 or an age such as 12h, 7d, 2w, 3m, 1y.",
-            ) from None
-        when = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+            when = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput(
+            f"{value!r} is neither a date nor an age.",
+            hint="Write 2026-01-31, 2026-01-31T09:30 or an age such as 12h, 7d, 2w, 3m, 1y.",
+        ) from None
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

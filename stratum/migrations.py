@@ -164,13 +164,27 @@ def m001_create_tables(db: apsw.Connection) -> None:
     )
 
 
-def m002_tell_edits_by_change_time(db: apsw.Connection) -> None:
-    """Keep the change time of files: an edit can keep size and modification time, but not this.
+def m002_names_of_projects_and_change_times(db: apsw.Connection) -> None:
+    """Let a project have several names, and keep the change time of files.
 
-    Drops `meta`, which nothing has used.
+    An edit can keep size and modification time, but not the change time. Drops `meta`, which
+    nothing has used.
     """
     db.execute(
         """
+        -- All names of a project: the one it is shown by, and those its repositories had before.
+        CREATE TABLE project_name (
+            identity TEXT PRIMARY KEY,
+            project_id INTEGER NOT NULL REFERENCES project(id)
+        ) WITHOUT ROWID;
+        INSERT INTO project_name SELECT identity, id FROM project;
+        -- What the ids of a project's code are derived from: its first name, for ever.
+        ALTER TABLE project ADD COLUMN seed TEXT NOT NULL DEFAULT '';
+        UPDATE project SET seed = identity;
+        -- The name that the repository had when it was seen last.
+        ALTER TABLE worktree ADD COLUMN found_as TEXT NOT NULL DEFAULT '';
+        UPDATE worktree SET found_as =
+            (SELECT p.identity FROM project p WHERE p.id = worktree.project_id);
         ALTER TABLE tree_entry ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
         DROP TABLE meta;
         """
@@ -178,5 +192,5 @@ def m002_tell_edits_by_change_time(db: apsw.Connection) -> None:
 
 
 Migration = Callable[[apsw.Connection], None]
-MIGRATIONS: tuple[Migration, ...] = (m001_create_tables, m002_tell_edits_by_change_time)
+MIGRATIONS: tuple[Migration, ...] = (m001_create_tables, m002_names_of_projects_and_change_times)
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -336,6 +336,7 @@ class Transfer:
     updated: int = 0
     unchanged: int = 0
     rejected: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

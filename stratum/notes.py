@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from stratum.errors import InvalidInput
@@ -101,6 +102,8 @@ def split_anchor(wanted: str) -> tuple[str, str, int, int]:
     lines = _ANCHOR_LINES.match(wanted)
     if lines:
         start = int(lines["start"])
+        if not start:
+            raise InvalidInput(f"{wanted!r} is not a place.", hint="The first line is line 1.")
         return lines["path"], "", start, int(lines["end"] or start)
     return wanted, "", 0, 0
 
@@ -167,9 +170,8 @@ def note_record(note: Note) -> NewRecord:
 
 
 def text_hash(text: str) -> str:
-    """Return the hash by which a note with the same words is recognised."""
-    folded = " ".join(text.lower().split())
-    return hashlib.blake2b(folded.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    """Return the hash by which the same text is recognised; case and indentation count."""
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def from_line(line: str) -> tuple[str, str, Note] | None:
@@ -193,6 +195,7 @@ def from_line(line: str) -> tuple[str, str, Note] | None:
     plain["text"] = redact(checked_text(plain["text"])).text
     plain["tags"] = checked_tags(plain["tags"])
     plain["anchors"] = tuple(Anchor(**anchor) for anchor in plain["anchors"])
+    check_anchor_count(len(plain["anchors"]))
     check_choice("kind", plain["kind"], NOTE_KINDS)
     check_choice("scope", plain["scope"], SCOPES)
     if not _FULL_ID.fullmatch(plain["id"]):
@@ -229,7 +232,7 @@ def _check_types(plain: dict[str, Any]) -> None:
     for field in ("created_at", "updated_at", "deleted_at"):
         value = plain.get(field)
         optional = field == "deleted_at" and value is None
-        _check(optional or (isinstance(value, str) and bool(_TIME.fullmatch(value))), field)
+        _check(optional or (isinstance(value, str) and _is_time(value)), field)
     _check(plain["trust"] in ("proposed", "accepted", "rejected"), "trust")
     _check(isinstance(plain.get("tags"), list) and _all_text(plain["tags"]), "tags")
     _check(isinstance(plain.get("anchors"), list), "anchors")
@@ -246,6 +249,11 @@ def _check_types(plain: dict[str, Any]) -> None:
 def _check(good: bool, field: str) -> None:
     if not good:
         raise ValueError(f"the field {field!r} has no value that a note can have")
+
+
+def _is_time(value: str) -> bool:
+    # the last year leaves no room for the millisecond by which the next change is later
+    return bool(_TIME.fullmatch(value)) and datetime.fromisoformat(value).year < 9999
 
 
 def _all_text(values: Iterable[Any]) -> bool:

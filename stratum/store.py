@@ -66,12 +66,18 @@ def random_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Worktree:
-    """One row of `worktree`, with its project."""
+    """One row of `worktree`, with its project.
+
+    `identity` is the name that the project is shown by, `found_as` the one its repository had when
+    it was seen last, `seed` what the ids of its code are derived from.
+    """
 
     id: int
     project_id: int
     identity: str
     name: str
+    seed: str
+    found_as: str
     root: str
     commit: str | None
     branch: str | None
@@ -154,7 +160,9 @@ def open_store(path: Path, *, migrations: Sequence[Migration] = MIGRATIONS) -> S
         ExtensionUnavailable: sqlite-vec cannot be loaded.
     """
     with _translated(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # for its owner only
+        if not path.exists():
+            path.touch(mode=0o600)
         db = _connect(path)
         try:
             _migrate(db, path, migrations)
@@ -193,12 +201,13 @@ def _switch_to_wal(db: apsw.Connection) -> None:
 
     The switch ignores the busy timeout when two processes create the file at the same moment.
     """
-    for attempt in range(100):
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
         try:
             db.execute("PRAGMA journal_mode = wal")
             return
         except apsw.BusyError:
-            if attempt == 99:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 
@@ -235,19 +244,27 @@ def _refuse_newer(found: int, target: int, path: Path) -> None:
 def _back_up(path: Path, target: Path) -> None:
     """Copy the whole database; the copy appears under its name only when it is complete.
 
-    Under the write lock: nobody else makes the same copy, and a part that a kill has left is
-    overwritten by the next.
+    Under the write lock: nobody else makes the same copy, and what a kill has left of one is
+    removed by the next.
     """
     part = target.with_name(f"{target.name}.part")
-    part.unlink(missing_ok=True)
-    with (
-        contextlib.closing(apsw.Connection(str(path))) as db,
-        contextlib.closing(apsw.Connection(str(part))) as copy,
-        copy.backup("main", db, "main") as backup,
-    ):
-        while not backup.done:
-            backup.step(1000)
-    part.replace(target)
+    leftovers = (part, part.with_name(f"{part.name}-journal"))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    part.touch(mode=0o600)
+    try:
+        with (
+            contextlib.closing(apsw.Connection(str(path))) as db,
+            contextlib.closing(apsw.Connection(str(part))) as copy,
+            copy.backup("main", db, "main") as backup,
+        ):
+            while not backup.done:
+                backup.step(1000)
+        part.replace(target)
+    except BaseException:
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager
@@ -367,32 +384,67 @@ class Store:
         )
         return [Worktree(*row) for row in rows]
 
-    def add_worktree(self, identity: str, name: str, root: str, *, alone: bool = False) -> Worktree:
+    def add_worktree(
+        self, identity: str, name: str, root: str, *, same_repository: bool = False
+    ) -> Worktree:
         """Return the worktree at `root`, created if need be, as part of project `identity`.
 
-        A worktree whose identity has changed (a remote was added) takes the notes of its project
-        along when it is `alone` in it.
+        `same_repository` says that the one seen at `root` before has only got another name (a
+        remote was added): then both names mean one project from now on, and no note is left behind.
         """
         with self.transaction():
-            project = self._value("SELECT id FROM project WHERE identity = ?", (identity,))
+            project = self._project_named(identity)
             known = self._row("SELECT id, project_id FROM worktree WHERE root = ?", (root,))
-            if project is None and known and alone:
-                project = known[1]
-                self._run("UPDATE project SET identity = ?, name = ? WHERE id = ?",
-                          (identity, name, project))  # fmt: skip
+            if known and same_repository:
+                project = self._join(known[1], project, identity, name)
             if project is None:
                 project = self.add_project(identity, name)
-            if known and known[1] != project:
-                if alone:
-                    self._move_notes(known[1], project)
-                self._run("DELETE FROM tree_entry WHERE worktree_id = ?", (known[0],))
-                self._run("UPDATE worktree SET project_id = ?, indexed_at = NULL WHERE id = ?",
-                          (project, known[0]))  # fmt: skip
-            elif not known:
-                self._run("INSERT INTO worktree (project_id, root) VALUES (?, ?)", (project, root))
+            if not known:
+                self._run("INSERT INTO worktree (project_id, root, found_as) VALUES (?, ?, ?)",
+                          (project, root, identity))  # fmt: skip
+            else:
+                if known[1] != project:
+                    self._move_worktree(known[0], project)
+                self._run("UPDATE worktree SET found_as = ? WHERE id = ?", (identity, known[0]))
         found = self.worktree(root)
         assert found is not None  # noqa: S101 - it was inserted above
         return found
+
+    def _project_named(self, identity: str) -> int | None:
+        found: int | None = self._value(
+            "SELECT project_id FROM project_name WHERE identity = ?", (identity,)
+        )
+        return found
+
+    def _join(self, old: int, new: int | None, identity: str, name: str) -> int:
+        """Make `identity`, the name of project `new` if there is one, a name of project `old` too.
+
+        A remote's address is the better name to show; the project that has it goes on.
+        """
+        shown = self._value("SELECT identity FROM project WHERE id = ?", (old,))
+        if new is None:
+            self._run("INSERT INTO project_name VALUES (?, ?)", (identity, old))
+            if is_makeshift(shown) or not is_makeshift(identity):
+                self._run("UPDATE project SET identity = ?, name = ? WHERE id = ?",
+                          (identity, name, old))  # fmt: skip
+            return old
+        if new == old:
+            return old
+        kept = self._value("SELECT identity FROM project WHERE id = ?", (new,))
+        source, target = (new, old) if is_makeshift(kept) else (old, new)
+        self._move_notes(source, target)
+        self._run("UPDATE project_name SET project_id = ? WHERE project_id = ?", (target, source))
+        for (worktree,) in self._rows("SELECT id FROM worktree WHERE project_id = ?", (source,)):
+            self._move_worktree(worktree, target)
+        return target
+
+    def _move_worktree(self, worktree_id: int, project_id: int) -> None:
+        self._run("DELETE FROM tree_entry WHERE worktree_id = ?", (worktree_id,))
+        self._run(
+            "UPDATE worktree SET project_id = ?, indexed_at = NULL, generation = generation + 1"
+            " WHERE id = ?",
+            (project_id, worktree_id),
+        )
 
     def _move_notes(self, old: int, new: int) -> None:
         """Give the notes of one project, with all that is known of them, to another."""
@@ -409,17 +461,42 @@ class Store:
                   " WHERE project_id = ? AND stratum = 'notes'", (new, old))  # fmt: skip
 
     def add_project(self, identity: str, name: str) -> int:
-        """Return the id of a project, created if need be; inside a transaction."""
-        self._run(
-            "INSERT OR IGNORE INTO project (identity, name, created_at) VALUES (?, ?, ?)",
-            (identity, name, now()),
+        """Return the id of the project with this name, created if need be; in a transaction."""
+        found = self._project_named(identity)
+        if found is not None:
+            return found
+        project = self._insert(
+            "INSERT INTO project (identity, name, created_at, seed) VALUES (?, ?, ?, ?)",
+            (identity, name, now(), identity),
         )
-        return int(self._value("SELECT id FROM project WHERE identity = ?", (identity,)))
+        self._run("INSERT INTO project_name VALUES (?, ?)", (identity, project))
+        return project
+
+    def commits_seen(self, worktree: Worktree) -> list[str]:
+        """Return commits that the repository at a worktree's root had, the newest first.
+
+        Its last index and the notes of its project tell; empty when none of them knew a commit.
+        """
+        rows = self._rows(
+            "SELECT n.commit_id FROM note n JOIN record r ON r.id = n.record_id"
+            " WHERE r.project_id = ? AND n.commit_id IS NOT NULL ORDER BY n.clock DESC LIMIT 20",
+            (worktree.project_id,),
+        )
+        found = [worktree.commit, *(row[0] for row in rows)]
+        return list(dict.fromkeys(commit for commit in found if commit))
 
     def projects(self) -> list[tuple[int, str, str]]:
         """Return (id, identity, name) of all projects."""
         rows = self._rows("SELECT id, identity, name FROM project ORDER BY id")
         return [(row[0], row[1], row[2]) for row in rows]
+
+    def has_worktree(self, project_id: int) -> bool:
+        """Tell whether any worktree on this machine is of a project."""
+        return bool(
+            self._value(
+                "SELECT EXISTS (SELECT 1 FROM worktree WHERE project_id = ?)", (project_id,)
+            )
+        )
 
     def mark_indexed(self, worktree_id: int, commit: str | None, branch: str | None) -> None:
         """Note that the whole tree has been seen."""
@@ -939,6 +1016,11 @@ class Store:
         found = self._notes("WHERE r.uid = ?", (uid,))
         return found[0] if found else None
 
+    def successor(self, uid: str) -> Note | None:
+        """Return the note that supersedes a note."""
+        found = self._notes("WHERE n.supersedes = ?", (uid,))
+        return found[0] if found else None
+
     def notes(self, project_id: int | None) -> list[Note]:
         """Return all notes of a project (None: of all projects), forgotten ones too, in order."""
         return self._notes(
@@ -963,8 +1045,7 @@ class Store:
         """Return the living notes with an anchor at a file or below a folder."""
         low, high = _prefix_range(path and path.rstrip("/") + "/")
         return self._notes(
-            "WHERE r.project_id = ? AND n.deleted_at IS NULL AND n.superseded_by IS NULL"
-            " AND n.trust != 'rejected' AND EXISTS (SELECT 1 FROM anchor a"
+            f"WHERE r.project_id = ? AND {_LIVING_NOTE} AND EXISTS (SELECT 1 FROM anchor a"
             " WHERE a.record_id = r.id AND (a.path = ? OR a.path >= ? AND a.path < ?))"
             " ORDER BY r.created_at DESC, r.uid",
             (project_id, path, low, high),
@@ -973,8 +1054,7 @@ class Store:
     def note_with_hash(self, project_id: int, text_hash: str) -> Note | None:
         """Return the living note whose text has this hash."""
         found = self._notes(
-            "WHERE r.project_id = ? AND n.text_hash = ? AND n.deleted_at IS NULL"
-            " AND n.superseded_by IS NULL ORDER BY r.id LIMIT 1",
+            f"WHERE r.project_id = ? AND n.text_hash = ? AND {_LIVING_NOTE} ORDER BY r.id LIMIT 1",
             (project_id, text_hash),
         )
         return found[0] if found else None
@@ -1070,10 +1150,15 @@ class Store:
 
 
 _SELECT_WORKTREE = (
-    "SELECT w.id, w.project_id, p.identity, p.name, w.root, w.commit_id, w.branch, w.indexed_at,"
-    " w.generation FROM worktree w JOIN project p ON p.id = w.project_id"
+    "SELECT w.id, w.project_id, p.identity, p.name, p.seed, w.found_as, w.root, w.commit_id,"
+    " w.branch, w.indexed_at, w.generation FROM worktree w JOIN project p ON p.id = w.project_id"
 )
 _LIVING_NOTE = "n.deleted_at IS NULL AND n.superseded_by IS NULL AND n.trust != 'rejected'"
+
+
+def is_makeshift(identity: str) -> bool:
+    """Tell whether an identity stands in for a remote's address, see `git.find_worktree`."""
+    return identity.startswith(("root:", "path:"))
 
 
 def _label(project_id: int, stratum: str) -> str:

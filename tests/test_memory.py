@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import random
 import threading
@@ -19,7 +20,7 @@ from stratum.errors import StoreUnavailable
 from stratum.models import Filters
 from stratum.notes import MAX_NOTE
 from stratum.tokens import count_tokens
-from tests.conftest import SAMPLE, git, make_repository
+from tests.conftest import git, make_repository
 
 NOTES = Filters(stratum="notes")
 TOKEN = "ghp_" + "Q7w6" * 9
@@ -126,6 +127,26 @@ def test_filters_are_checked(memory: Memory) -> None:
         memory.search("cart", limit=0)
 
 
+@pytest.mark.parametrize(
+    "since", ["99999y", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00+23:59", "soon"]
+)
+def test_a_time_that_is_none_is_refused(memory: Memory, since: str) -> None:
+    with pytest.raises(InvalidInput, match="neither a date nor an age"):
+        memory.search("cart", filters=Filters(since=since))
+
+
+def test_an_unknown_path_is_refused_rather_than_found_empty(
+    memory: Memory, repository: Path
+) -> None:
+    with pytest.raises(NotFound, match=r"no file or folder 'shop/card.py'"):
+        memory.search("cart", filters=Filters(path="shop/card.py"))
+    memory.write("Sessions expire.", anchors=["shop/session.py"])
+    (repository / "shop/session.py").unlink()
+    memory.index()
+    filters = Filters(path="shop/session.py")
+    assert memory.search("sessions", filters=filters).withheld_stale == 1
+
+
 def test_filters_by_path_tag_and_age(memory: Memory) -> None:
     memory.write("Carts are slow.", tags=["Speed"], anchors=["shop/cart.py"])
     for filters in (
@@ -227,8 +248,8 @@ def test_options_that_make_no_sense_are_refused(memory: Memory, options: dict) -
 
 
 def test_the_same_words_are_merged_and_lose_nothing(memory: Memory) -> None:
-    first = memory.write("Carts   expire after a day.", tags=["a"], anchors=["shop/cart.py"])
-    second = memory.write("carts expire after a day.", tags=["b"], anchors=["README.md"])
+    first = memory.write("Carts expire after a day.", tags=["a"], anchors=["shop/cart.py"])
+    second = memory.write("Carts expire after a day.", tags=["b"], anchors=["README.md"])
     assert (first.action, second.action) == ("created", "merged")
     assert second.note.id == first.note.id
     stored = memory.get(first.note.id).note
@@ -277,6 +298,49 @@ def test_writing_a_stale_note_again_without_a_place_says_that_it_stays_withheld(
     edit(repository / "shop/cart.py", "net = sum", "net = 2 * sum")
     again = memory.write("Totals include tax.")
     assert "searches withhold it" in again.notices[0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("Run it with -v.", "Run it with -V."), ("if a:\n  b\nc", "if a:\n  b\n  c")],
+)
+def test_texts_that_differ_in_case_or_indentation_are_two_notes(
+    memory: Memory, first: str, second: str
+) -> None:
+    ids = {memory.write(text).note.id for text in (first, second)}
+    assert {memory.get(id_).text for id_ in ids} == {first, second}
+
+
+def test_a_rejected_note_swallows_no_writing(memory: Memory) -> None:
+    memory.write("Totals include tax.")
+    header, line = memory.export()
+    refused = {**json.loads(line), "trust": "rejected", "updated_at": "2990-01-01T00:00:00.000Z"}
+    memory.import_([header, json.dumps(refused)])
+    assert memory.search("totals tax", filters=NOTES).hits == ()
+    note = memory.write("Totals include tax.").note
+    assert [hit.id for hit in memory.search("totals tax", filters=NOTES).hits] == [note.id]
+
+
+def test_superseding_can_be_undone(memory: Memory) -> None:
+    old = memory.write("Carts expire after one day.").note
+    new = memory.write("Carts expire after two days.", supersedes=old.id).note
+    memory.forget(old.id, undo=True)
+    found = {hit.id for hit in memory.search("carts expire", filters=NOTES).hits}
+    assert found == {old.id, new.id}
+    assert memory.get(new.id).note.supersedes is None
+    exported = list(memory.export())
+    assert memory.import_(exported).unchanged == 2
+
+
+def test_a_note_of_another_project_cannot_be_superseded(
+    memory: Memory, settings: Settings, tmp_path: Path
+) -> None:
+    note = memory.write("Totals include tax.").note
+    other = tmp_path / "other"
+    other.mkdir()
+    with Memory(settings, other) as elsewhere, pytest.raises(InvalidInput, match="this project"):
+        elsewhere.write("No tax here.", supersedes=note.id)
+    assert memory.search("totals tax", filters=NOTES).hits
 
 
 def test_a_merge_takes_over_kind_and_scope(memory: Memory) -> None:
@@ -413,6 +477,11 @@ def test_the_outline_of_a_folder_lists_its_files_and_notes(memory: Memory) -> No
     assert result.files == ("shop/cart.py", "shop/session.py")
     assert [hit.text for hit in result.notes] == ["All about carts."]
     assert memory.outline(".").files[0] == "README.md"
+
+
+def test_a_name_that_no_file_can_have_is_not_found(memory: Memory) -> None:
+    with pytest.raises(NotFound):
+        memory.outline("x" * 5000)
 
 
 def test_an_unknown_path_is_not_found(memory: Memory) -> None:
@@ -603,6 +672,79 @@ def test_a_value_of_the_wrong_kind_rejects_its_line_only(
     assert (transfer.created, len(transfer.rejected)) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"updated_at": "2026-13-45T99:99:99.000Z"},
+        {"updated_at": "9999-12-31T23:59:59.999Z"},
+        {"kind": "poem"},
+        {"text": "x" * (MAX_NOTE + 1)},
+        {"tags": [f"t{n}" for n in range(99)]},
+        {"anchors": [{"path": f"{n}.py"} for n in range(40)]},
+        {"commit": "not a commit"},
+        {"project": "\ud800"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_line_that_is_no_note_is_rejected_alone(memory: Memory, changes: dict) -> None:
+    memory.write("Totals include tax.")
+    header, line = memory.export()
+    good = {**json.loads(line), "id": "aaaaaaaaaaaa", "text": "Another note."}
+    bad = {**good, "id": "bbbbbbbbbbbb", **changes}
+    deep = "[" * 100_000
+    transfer = memory.import_([header, deep, json.dumps(bad), json.dumps(good)])
+    assert (transfer.created, len(transfer.rejected)) == (1, 2)
+
+
+def test_a_missing_field_of_an_import_is_named(memory: Memory) -> None:
+    (rejected,) = memory.import_(['{"id": "aaaaaaaaaaaa"}']).rejected
+    assert rejected == "line 1: the field 'project' is missing"
+
+
+def test_a_rejected_line_does_not_repeat_a_secret(memory: Memory) -> None:
+    plain = {"project": "x", "project_name": "x", TOKEN: 1}
+    (rejected,) = memory.import_([json.dumps(plain)]).rejected
+    assert TOKEN not in rejected
+
+
+def test_every_note_that_can_be_written_can_be_imported(memory: Memory, tmp_path: Path) -> None:
+    long = f"{TOKEN} " + "x" * (MAX_NOTE - len(TOKEN) - 1)
+    memory.write(long)
+    growing = "https://bob:b1c2x9@h.io " * (MAX_NOTE // 24)
+    with pytest.raises(InvalidInput, match="characters; at most 8,000 are kept"):
+        memory.write(growing)
+    other = dataclasses.replace(memory.settings, database=tmp_path / "b" / "stratum.db")
+    with Memory(other, memory.worktree.root) as second:
+        assert second.import_(memory.export()).rejected == ()
+
+
+def test_two_homes_that_changed_a_note_at_one_time_agree(memory: Memory, tmp_path: Path) -> None:
+    note = memory.write("Totals include tax.").note
+    header, line = memory.export()
+    at = "2990-01-01T00:00:00.000Z"
+    states = [
+        json.dumps({**json.loads(line), "updated_at": at, **change})
+        for change in ({"tags": ["a"]}, {"tags": ["b"]}, {"deleted_at": at})
+    ]
+    ends = set()
+    for number, order in enumerate(itertools.permutations(states)):
+        home = dataclasses.replace(memory.settings, database=tmp_path / f"{number}" / "stratum.db")
+        with Memory(home, memory.worktree.root) as other:
+            other.import_([header, *order])
+            ends.add(tuple(other.export()))
+            assert other.get(note.id).note.deleted_at == at
+    assert len(ends) == 1
+
+
+def test_an_import_says_which_notes_have_no_checkout_here(memory: Memory) -> None:
+    memory.write("Totals include tax.")
+    header, line = memory.export()
+    away = {**json.loads(line), "id": "aaaaaaaaaaaa", "project": "example.org/ada/till"}
+    transfer = memory.import_([header, line, json.dumps(away)])
+    assert (transfer.created, len(transfer.notices)) == (1, 1)
+    assert "example.org/ada/till" in transfer.notices[0]
+
+
 def test_secrets_in_an_import_are_masked(memory: Memory) -> None:
     secret = "ghp_" + "Q7w6" * 9
     memory.write("x")
@@ -697,6 +839,33 @@ def test_a_secret_in_an_anchor_is_refused_and_not_repeated(
     assert TOKEN not in repr(refused.value.to_dict())
 
 
+def test_an_anchor_that_stands_for_a_secret_name_is_refused(
+    memory: Memory, repository: Path
+) -> None:
+    (repository / TOKEN).mkdir()
+    (repository / TOKEN / "a.py").write_text("def run(): pass\n")
+    (repository / "link").symlink_to(TOKEN)
+    (repository / "b.py").write_text(f"class {TOKEN}:\n    def run(self): pass\n")
+    for anchor in ("link/a.py", "b.py::run"):
+        with pytest.raises(InvalidInput):
+            memory.write("About that place.", anchors=[anchor])
+    assert TOKEN not in "".join(memory.export())
+
+
+def test_secrets_in_the_names_of_remote_and_branch_are_masked(
+    settings: Settings, repository: Path
+) -> None:
+    git(repository, "remote", "add", "origin", f"https://example.org/{TOKEN}/shop.git")
+    git(repository, "switch", "-q", "-c", TOKEN)
+    with Memory(settings, repository) as memory:
+        memory.index()
+        memory.write("Totals include tax.")
+        shown = repr((memory.status(), memory.search("cart"), list(memory.export())))
+    stored = b"".join(path.read_bytes() for path in settings.database.parent.glob("stratum.db*"))
+    assert TOKEN not in shown
+    assert TOKEN.encode() not in stored
+
+
 def test_a_secret_in_settings_or_branch_is_masked(settings: Settings, repository: Path) -> None:
     git(repository, "switch", "-q", "-c", TOKEN)
     careless = dataclasses.replace(settings, author=TOKEN, agent=TOKEN)
@@ -715,47 +884,6 @@ def test_an_unknown_kind_is_refused_with_those_there_are(memory: Memory) -> None
         memory.search("cart", filters=Filters(kind="methd"))
     assert "method" in refused.value.similar
     assert memory.search("cart", filters=Filters(kind="decision")).hits == ()
-
-
-def test_notes_follow_a_repository_that_joins_a_known_project(
-    settings: Settings, repository: Path, tmp_path: Path
-) -> None:
-    clone = tmp_path / "clone"
-    clone.mkdir()
-    make_repository(clone, {"b.py": "def zebra():\n    return 1\n"})
-    address = "https://example.org/ada/shop.git"
-    git(clone, "remote", "add", "origin", address)
-    with Memory(settings, repository, resident=True) as memory:
-        memory.index()
-        mine = memory.write("Totals include tax.").note
-        memory.warm_up()
-        with Memory(settings, clone, resident=True) as other:
-            other.index()
-            other.warm_up()
-            theirs = other.write("Zebras pay no tax.").note
-            git(repository, "remote", "add", "origin", address)
-            memory.index()
-            memory.warm_up()
-            for both in (memory, other):
-                for mode in ("lexical", "vector"):
-                    found = both.search("tax", filters=NOTES, mode=mode).hits
-                    assert {hit.id for hit in found} == {mine.id, theirs.id}
-        assert memory.status().counts["files"] == len(SAMPLE)
-        assert memory.search("cart total").hits[0].path == "shop/cart.py"
-
-
-def test_notes_stay_with_the_clone_that_keeps_the_identity(
-    settings: Settings, repository: Path, tmp_path: Path
-) -> None:
-    git(tmp_path, "clone", "-q", str(repository), "copy")
-    with Memory(settings, repository) as memory, Memory(settings, tmp_path / "copy") as copy:
-        assert memory.project == copy.project
-        note = memory.write("Totals include tax.").note
-        assert copy.get(note.id).note == note
-        git(repository, "remote", "add", "origin", "https://example.org/ada/shop.git")
-        memory.index()
-        assert memory.status().counts["notes"] == 0
-        assert copy.status().counts["notes"] == 1
 
 
 def test_a_closed_memory_says_so(memory: Memory) -> None:

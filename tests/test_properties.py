@@ -170,7 +170,7 @@ class Histories(RuleBasedStateMachine):
             return
         again = self.places(data)
         anchors = [f"{path}::{name}" for path, name in again]
-        written = self.cold.write(note.text.upper(), tags=[tag], anchors=anchors)
+        written = self.cold.write(note.text, tags=[tag], anchors=anchors)
         assert (written.action, written.note.id) == ("merged", id_)
         if again:
             note.seen = {
@@ -206,7 +206,7 @@ class Histories(RuleBasedStateMachine):
     @rule(id_=notes)
     def bring_back(self, id_: str) -> None:
         self.cold.forget(id_, undo=True)
-        self.known[id_].buried = False
+        self.known[id_].buried = self.known[id_].replaced = False
 
     # files
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -370,6 +371,26 @@ def test_openers_at_once_back_up_the_old_database_and_not_a_migrated_one(tmp_pat
     assert backups == [f"stratum.db.v{SCHEMA_VERSION}.backup"]
     with contextlib.closing(open_store(tmp_path / backups[0])) as backup:
         assert backup.schema_version() == SCHEMA_VERSION
+
+
+def test_a_backup_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "stratum.db"
+    shutil.copy(OLD_DATABASES[-1], path)
+    (tmp_path / f"stratum.db.v{SCHEMA_VERSION}.backup").mkdir()
+    with pytest.raises(StoreUnavailable):
+        open_store(path, migrations=(*MIGRATIONS, add_column))
+    assert not [found for found in tmp_path.iterdir() if ".part" in found.name]
+    with contextlib.closing(open_store(path)) as store:
+        assert store.note(fixture.NOTE.id) == fixture.NOTE
+
+
+def test_what_is_stored_is_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "stratum.db"
+    open_store(path).close()
+    with contextlib.closing(open_store(path, migrations=(*MIGRATIONS, add_column))):
+        modes = {stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
+    assert modes == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_closing_during_a_call_is_one_sentence(store: Store, place: Worktree) -> None:
