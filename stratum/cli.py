@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -43,7 +43,7 @@ from stratum.models import (
     Status,
     to_plain,
 )
-from stratum.redact import redact_all
+from stratum.redact import redact, redact_said
 
 if TYPE_CHECKING:
     from stratum.config import Settings
@@ -69,6 +69,13 @@ class _Root(click.Group):
         ctx.meta["json"] = "--json" in itertools.takewhile(lambda arg: arg != "--", args)
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what stands before the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise _masked(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; the exit status is what it returns."""
         _make_encodable(sys.stdout, sys.stderr)
@@ -79,7 +86,7 @@ class _Root(click.Group):
             code = error.exit_code
         except click.UsageError as error:
             if not ctx.meta.get("json", False):
-                raise
+                raise _masked(error) from None
             plain = {"code": "usage", "message": error.format_message(), "hint": "See --help."}
             _show_error({**plain, "retryable": False}, as_json=True)
             code = error.exit_code
@@ -101,6 +108,11 @@ class _Root(click.Group):
         ctx.exit(code or 0)
 
 
+def _masked(error: click.UsageError) -> click.UsageError:
+    """Return an error in the arguments, which click words with what was typed, fit to be shown."""
+    return click.UsageError(redact_said(error.format_message()), ctx=error.ctx)
+
+
 def _make_encodable(*streams: IO[str]) -> None:
     """Print what the terminal cannot show as a question mark instead of failing."""
     for stream in streams:
@@ -110,7 +122,7 @@ def _make_encodable(*streams: IO[str]) -> None:
 
 
 def _show_error(error: dict[str, Any], *, as_json: bool) -> None:
-    error = redact_all(error)  # it may repeat what was typed
+    error = redact_said(error)
     if as_json:
         _print_json({"error": error})
         return
@@ -356,11 +368,12 @@ def outline(path: str, project: str, as_json: bool) -> None:
 def pack(task: tuple[str, ...], budget: int, project: str, as_json: bool) -> None:
     """Print what to open and know for a TASK, within a token budget. `-` reads stdin."""
     with _open(project) as memory:
-        packed = memory.pack(_text_of(task), budget=budget)
+        packed = memory.pack(_text_of(task, errors="replace"), budget=budget)
     if as_json:
         _print_json(to_plain(packed))
         return
-    click.echo(packed.text, nl=bool(packed.text) and not packed.text.endswith("\n"))
+    shown = "\n".join(map(_clean, packed.text.split("\n")))
+    click.echo(shown, nl=bool(shown) and not shown.endswith("\n"))
     receipt = packed.receipt
     _say(
         f"{receipt.tokens_used:,} of {receipt.budget:,} tokens, {receipt.places} places, "
@@ -505,6 +518,7 @@ def import_(file: str, project: str, as_json: bool) -> int:
         )
         for reason in moved.rejected:
             _say(f"Not taken: {_clean(reason)}")
+        _notices(moved.notices)
     return 1 if moved.rejected else 0
 
 
@@ -607,10 +621,19 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
 # texts in and out
 
 
-def _text_of(words: Sequence[str]) -> str:
+def _text_of(words: Sequence[str], *, errors: Literal["strict", "replace"] = "strict") -> str:
     if list(words) != ["-"]:
         return " ".join(words)
-    return _read_stdin().decode("utf-8-sig", "replace")
+    return _decoded(_read_stdin(), "-", "Pipe plain text in.", errors)
+
+
+def _decoded(raw: bytes, file: str, hint: str, errors: str = "strict") -> str:
+    try:
+        return raw.decode("utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"{file!r} is not UTF-8 text: {error.reason} at byte {error.start:,}.", hint=hint
+        ) from error
 
 
 def _read_stdin() -> bytes:
@@ -624,16 +647,11 @@ def _read_stdin() -> bytes:
 def _read_text(file: str) -> str:
     try:
         raw = _read_stdin() if file == "-" else Path(file).read_bytes()
-        return raw.decode("utf-8-sig")
     except FileNotFoundError:
         raise NotFound(f"There is no file {file!r}.") from None
     except OSError as error:
         raise InvalidInput(f"{file!r} cannot be read: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"{file!r} is not UTF-8 text: {error.reason} at byte {error.start:,}.",
-            hint="Import takes the JSON lines that `stratum export` writes.",
-        ) from error
+    return _decoded(raw, file, "Import takes the JSON lines that `stratum export` writes.")
 
 
 def _write_whole(path: Path, lines: Iterator[str]) -> int:
@@ -652,16 +670,15 @@ def _write_whole(path: Path, lines: Iterator[str]) -> int:
         if part != path:
             with contextlib.suppress(OSError):
                 part.unlink()
-        raise InvalidInput(
-            f"{str(path)!r} cannot be written: {error.strerror or error}."
-        ) from error
+        kind = Unavailable if error.errno in _OUTPUT_LOST else InvalidInput
+        raise kind(f"{str(path)!r} cannot be written: {error.strerror or error}.") from error
     return count
 
 
 def _say(message: str, *, nl: bool = True) -> None:
     """Print a message on stderr; that nobody takes it is no reason to stop the work."""
     with contextlib.suppress(OSError):
-        click.echo(message, err=True, nl=nl)
+        click.echo(redact(message).text, err=True, nl=nl)
 
 
 def _notices(notices: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apsw
@@ -27,6 +27,7 @@ from stratum.git import find_worktree
 from stratum.memory import Memory
 from stratum.migrations import SCHEMA_VERSION
 from stratum.models import Finding
+from stratum.redact import redact
 from stratum.store import open_store
 
 LITTLE_SPACE = 500_000_000  # bytes: an index of a large repository takes about as much
@@ -81,7 +82,7 @@ CLIENTS = (
 
 def examine(settings: Settings, path: Path, environ: Mapping[str, str]) -> list[Finding]:
     """Check everything that Stratum needs in order to work for the project at `path`."""
-    return [
+    findings = [
         interpreter(),
         sqlite(),
         *database(settings.database),
@@ -92,6 +93,10 @@ def examine(settings: Settings, path: Path, environ: Mapping[str, str]) -> list[
         *model(settings),
         vectors(settings, path),
         *agents(environ, path),
+    ]
+    return [
+        replace(found, message=redact(found.message).text, cure=redact(found.cure).text)
+        for found in findings
     ]
 
 

@@ -15,7 +15,7 @@ import difflib
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
@@ -25,8 +25,10 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from mcp.types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolResult,
+    GetPromptResult,
     InputRequiredResult,
     JSONRPCRequest,
     JSONRPCResponse,
@@ -57,11 +59,13 @@ from stratum.models import (
     to_plain,
 )
 from stratum.notes import MAX_ANCHORS, MAX_NOTE, MAX_TAGS, origin, shown
-from stratum.redact import redact, redact_all
+from stratum.redact import redact, redact_said
 from stratum.tokens import count_tokens
 
 if TYPE_CHECKING:
+    from mcp.server.lowlevel.helper_types import ReadResourceContents
     from mcp.shared._stream_protocols import ReadStream, WriteStream
+    from pydantic import AnyUrl
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +158,7 @@ _WRITTEN_OUTPUT = _object(
 
 
 class StratumServer(MCPServer[Any]):
-    """The SDK's server, with one place where a failed tool call becomes a result."""
+    """The SDK's server, with one place each where a failed call becomes its answer."""
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -174,6 +178,43 @@ class StratumServer(MCPServer[Any]):
             log.exception("%s failed", name)
             return failure(StratumError(_GENERIC))
 
+    async def get_prompt(
+        self,
+        name: str,
+        arguments: dict[str, Any] | None = None,
+        context: Context[Any, Any] | None = None,
+    ) -> GetPromptResult | InputRequiredResult:
+        """Return a prompt; a wrong name or argument is answered by a sentence."""
+        prompts = {prompt.name: prompt for prompt in await self.list_prompts()}
+        with _protocol_errors():
+            if name not in prompts:
+                raise NotFound(
+                    f"There is no prompt {shown(name)!r}.", hint=f"Prompts: {', '.join(prompts)}."
+                )
+            given = arguments or {}
+            known = {argument.name: argument for argument in prompts[name].arguments or ()}
+            for argument in given.keys() - known.keys():
+                raise InvalidInput(
+                    f"{name} has no argument {shown(argument)!r}.",
+                    hint=f"Arguments: {', '.join(known)}.",
+                )
+            for argument in known:
+                if known[argument].required and argument not in given:
+                    raise InvalidInput(f"The argument {argument!r} is missing.")
+        return await super().get_prompt(name, arguments, context)
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """Read a resource; no error repeats the URI unmasked, as the SDK's own do."""
+        try:
+            return await super().read_resource(uri, context)
+        except ResourceNotFoundError as error:
+            raise MCPError(INVALID_PARAMS, redact_said(shown(str(error)))) from error
+        except ResourceError as error:
+            log.exception("a resource could not be read")
+            raise MCPError(INTERNAL_ERROR, _GENERIC) from error
+
     async def run_over(
         self, read: ReadStream[SessionMessage | Exception], write: WriteStream[SessionMessage]
     ) -> None:
@@ -185,7 +226,7 @@ class StratumServer(MCPServer[Any]):
         tools = {tool.name: tool for tool in await self.list_tools()}
         if name not in tools:
             raise NotFound(
-                f"There is no tool {shown(name)[:80]!r}.",
+                f"There is no tool {redact(shown(name)).text[:80]!r}.",
                 hint=f"Tools: {', '.join(tools)}.",
                 similar=tuple(difflib.get_close_matches(name, tools)),
             )
@@ -193,7 +234,7 @@ class StratumServer(MCPServer[Any]):
         for argument in arguments:
             if argument not in known:
                 raise InvalidInput(
-                    f"{name} has no argument {shown(argument)[:80]!r}.",
+                    f"{name} has no argument {redact(shown(argument)).text[:80]!r}.",
                     hint=f"Arguments: {', '.join(known)}.",
                     similar=tuple(difflib.get_close_matches(argument, known)),
                 )
@@ -344,39 +385,38 @@ def _add_resources(server: MCPServer[Any], open_memory: Callable[[], Memory]) ->
     @server.resource("stratum://status", mime_type="application/json")
     def status() -> str:
         """What the memory holds and in what state it is."""
-        with _resource_errors():
+        with _protocol_errors():
             return json.dumps(to_plain(open_memory().status()), ensure_ascii=False)
 
     @server.resource("stratum://note/{id}", mime_type="text/plain")
     def note(id: str) -> str:  # noqa: A002 - the name in the template
         """One note, by id."""
-        with _resource_errors():
+        with _protocol_errors():
             return _entry_text(open_memory().get(id))
 
     @server.resource("stratum://outline/{+path}", mime_type="text/plain")
     def outline(path: str) -> str:
         """What a file defines, with lines, and the notes about it."""
-        with _resource_errors():
+        with _protocol_errors():
             return _outline_text(open_memory().outline(path))
 
     @server.prompt(title="Recall")
     def recall(topic: str) -> str:
         """Bring in what the memory holds on a topic."""
-        try:
+        with _protocol_errors():
             text = _fenced(open_memory().pack(topic).text)
-        except StratumError as error:
-            raise MCPError(INVALID_PARAMS, _sentence(error)) from error
         return f"What the project's memory holds on {redact(topic).text}:\n{text}"
 
 
 @contextlib.contextmanager
-def _resource_errors() -> Iterator[None]:
+def _protocol_errors() -> Iterator[None]:
+    """Answer what Stratum raises by an error of the protocol: a resource has no other form."""
     try:
         yield
-    except (InvalidInput, NotFound) as error:
-        raise ResourceNotFoundError(_sentence(error)) from error
     except StratumError as error:
-        raise ResourceError(_sentence(error)) from error
+        callers = isinstance(error, (InvalidInput, NotFound))
+        code = INVALID_PARAMS if callers else INTERNAL_ERROR
+        raise MCPError(code, _sentence(error)) from error
 
 
 # results
@@ -386,15 +426,15 @@ def failure(error: StratumError) -> CallToolResult:
     """Return the result of a call that failed: the sentence as text, the rest as data."""
     return CallToolResult(
         content=[TextContent(text=_sentence(error))],
-        structured_content={"error": redact_all(error.to_dict())},  # it may repeat an argument
+        structured_content={"error": redact_said(error.to_dict())},
         is_error=True,
     )
 
 
 def _sentence(error: StratumError) -> str:
     similar = f"Similar: {', '.join(error.similar)}." if error.similar else ""
-    sentence = redact(f"{error.message} {error.hint} {similar}").text
-    return " ".join(shown(sentence).split())
+    said = (redact_said(shown(part)) for part in (error.message, error.hint, similar))
+    return " ".join(" ".join(said).split())
 
 
 def _bad_arguments(error: ValidationError) -> InvalidInput:
@@ -404,6 +444,8 @@ def _bad_arguments(error: ValidationError) -> InvalidInput:
     if complaint["type"] == "missing":
         return InvalidInput(f"The argument {name!r} is missing.")
     wanted = complaint["msg"].removeprefix("Input should be ")
+    if complaint["type"] in ("sequence_str", "is_instance_of"):
+        wanted = "a list of texts"
     return InvalidInput(f"The argument {name!r} should be {wanted}.")
 
 
@@ -550,7 +592,8 @@ def _outline_text(result: OutlineResult) -> str:
 
 def _client_name(ctx: Context[Any, Any]) -> str:
     client = ctx.request_context.session.client_params
-    return shown(client.client_info.name).strip()[:_MAX_AGENT] if client else ""
+    # masked before the cut: half a secret is not known for one
+    return redact(shown(client.client_info.name).strip()).text[:_MAX_AGENT] if client else ""
 
 
 # what can be known before a client is there

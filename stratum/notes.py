@@ -16,7 +16,7 @@ from typing import Any
 
 from stratum.errors import InvalidInput
 from stratum.models import EMBED_NOTE, NOTE_KINDS, SCOPES, Anchor, NewRecord, Note, to_plain
-from stratum.redact import redact
+from stratum.redact import HIDDEN, redact
 from stratum.terms import terms
 
 MAX_NOTE = 8_000  # characters: a note is a few lines, not a document
@@ -29,12 +29,7 @@ _ANCHOR_LINES = re.compile(r"^(?P<path>.+?):(?P<start>\d{1,7})(?:-(?P<end>\d{1,7
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _FULL_ID = re.compile(r"[a-z2-7]{12}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
-# What hides text or reorders it: controls but tab and newline, soft hyphens, zero-width and
-# bidirectional marks, line separators, annotations, tags.
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
+_HIDDEN = re.compile(f"\r|{HIDDEN}")  # bare carriage returns let a terminal overwrite a line
 
 
 def shown(text: str) -> str:

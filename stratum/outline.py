@@ -40,6 +40,7 @@ from stratum.grammars import (
     macro_tokens,
 )
 from stratum.models import Outline, Symbol
+from stratum.redact import redact
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     Rule = Callable[["_Walk", Node], None]
     Item = Node | bytes | tuple[Callable[["_Walk", Any], None], object]
 
-OUTLINE_VERSION = 2
+OUTLINE_VERSION = 3
 
 MAX_BYTES = 2_000_000  # many short tokens take 300 times the memory of their source
 MAX_SYMBOLS = 5_000
@@ -139,7 +140,20 @@ def _digest(tokens: bytes | memoryview) -> str:
 
 def _fold(text: str, limit: int) -> str:
     folded = " ".join(text.split())
+    if len(folded) > limit:
+        folded = redact(folded).text  # before the cut: half a secret is not known for one
     return folded if len(folded) <= limit else folded[: limit - 1].rstrip() + "…"
+
+
+def _bounded(source: bytes, start: int, end: int, limit: int) -> int:
+    """Return where a range ends that is to be cut: not inside a word, which may be a secret."""
+    if end - start <= limit:
+        return end
+    word = _LAST_WORD.search(source, start, start + limit)
+    return word.start() if word else start + limit
+
+
+_LAST_WORD = re.compile(rb"(?<!\S)\S{1,300}\Z")
 
 
 def _decode(source: bytes) -> str:
@@ -452,7 +466,10 @@ class _Walk(Walk):
                 break
             first -= 1
         group = self.comments[first : last + 1]
-        text = "\n".join(_decode(self.source[c.start : min(c.end, c.start + 4_000)]) for c in group)
+        ends = (_bounded(self.source, c.start, c.end, 4_000) for c in group)
+        text = "\n".join(
+            _decode(self.source[c.start : end]) for c, end in zip(group, ends, strict=True)
+        )
         return [] if _LICENCE.search(text) else _uncomment(text)
 
     def _style(self, index: int) -> bytes:
@@ -501,7 +518,7 @@ class _Walk(Walk):
         )
 
     def _signature(self, start: int, end: int, comments: list[int]) -> str:
-        end = min(end, start + 4 * MAX_SIGNATURE)
+        end = _bounded(self.source, start, end, 4 * MAX_SIGNATURE)
         pieces = []
         for index in range(bisect_left(comments, start), bisect_left(comments, end)):
             pieces.append(self.source[start : comments[index]])
@@ -698,6 +715,10 @@ def _outline_prose(text: str, language: str, count: int) -> Outline:
     """List the headings of a text; each reaches to the next of the same or a higher level."""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     headings = HEADINGS[language](lines)[: MAX_SYMBOLS + 1]
+    titles = [
+        heading.title if len(heading.title) <= MAX_DOC else redact(heading.title).text[:MAX_DOC]
+        for heading in headings
+    ]
     ends: list[int] = [count] * len(headings)
     names: list[str] = []
     open_sections: list[int] = []
@@ -705,7 +726,7 @@ def _outline_prose(text: str, language: str, count: int) -> Outline:
         while open_sections and headings[open_sections[-1]].level >= heading.level:
             ends[open_sections.pop()] = heading.row
         open_sections.append(index)
-        names.append(" > ".join(headings[i].title[:MAX_DOC] for i in open_sections[-6:]))
+        names.append(" > ".join(titles[i] for i in open_sections[-6:]))
     symbols = []
     first_rows = [*(heading.row for heading in headings), len(lines)]
     for index, (heading, name) in enumerate(zip(headings, names, strict=True)):
@@ -724,7 +745,7 @@ def _outline_prose(text: str, language: str, count: int) -> Outline:
                 body_hash=body_hash("\n".join(section), language),
             )
         )
-    doc = symbols[0].doc if symbols else _first_paragraph(text[: 4 * MAX_DOC])
+    doc = symbols[0].doc if symbols else _first_paragraph(text)
     return Outline(
         language, count, doc, tuple(symbols[:MAX_SYMBOLS]), complete=len(symbols) <= MAX_SYMBOLS
     )

@@ -26,10 +26,21 @@ Span = tuple[int, int, str]
 
 _MASK = re.compile(r"\[REDACTED:[a-z0-9-]{1,40}\]")
 
+# What a reader does not see and a recaller does not show, but for the ends of lines: controls, soft
+# hyphens, zero-width and bidirectional marks, annotations, tags.
+HIDDEN = (
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_HIDDEN = re.compile(HIDDEN)
+
 # A mask can bring two pieces of text together that are a secret only then, so the rules run until
 # nothing changes. Ordinary text needs one pass and a second to see that; the bound keeps hostile
 # text linear.
 _PASSES = 8
+
+MAX_SAID = 500
+_KEPT = 350  # of them from the start of the text; its end says what is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +55,38 @@ def redact(text: str) -> Redaction:
     """Replace each secret in `text` by `[REDACTED:kind]` and say which kinds there were.
 
     A secret of several lines leaves as many line ends behind as it had, so line numbers stay
-    valid. Masks that are in the text already stay as they are.
+    valid. Masks that are in the text already stay as they are. Characters that cannot be seen are
+    dropped where a secret is found without them only.
     """
     kinds: set[str] = set()
     for _ in range(_PASSES):
         spans = _merged(text)
         if not spans:
-            break
+            # what hides in a text is dropped when it is shown, and a secret would be whole again
+            bare = _HIDDEN.sub("", text)
+            spans = _merged(bare) if bare != text else []
+            if not spans:
+                break
+            text = bare
         kinds.update(kind for _, _, kind in spans)
         text = _masked(text, spans)
     return Redaction(text, tuple(sorted(kinds)))
 
 
-def redact_all(value: Any) -> Any:
-    """Redact every text in a nesting of dicts and lists as JSON knows it; keys stay."""
+def redact_said(value: Any) -> Any:
+    """Redact what is said about a call, which may repeat what was typed, and bound it.
+
+    Takes texts, and nestings of dicts and lists as JSON knows them; keys stay. A text of more than
+    `MAX_SAID` characters loses its middle.
+    """
     if isinstance(value, str):
-        return redact(value).text
+        text = redact(value).text
+        over = len(text) - MAX_SAID
+        return text if over <= 0 else f"{text[:_KEPT]}…{text[_KEPT + over + 1 :]}"
     if isinstance(value, dict):
-        return {key: redact_all(item) for key, item in value.items()}
+        return {key: redact_said(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [redact_all(item) for item in value]
+        return [redact_said(item) for item in value]
     return value
 
 
@@ -163,7 +186,9 @@ def _private_keys(text: str) -> Iterator[Span]:
 
 
 # Where a token may begin: not inside a word, but after an escaped line end or a %xx of a URL.
-_EDGE = r"(?:(?<![A-Za-z0-9_-])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
+_EDGE = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"
+# For a shape that is too common, or too costly to look for, behind each hyphen of a longer name.
+_APART = r"(?<![_-])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,20 +213,30 @@ _LONE_SHAPES = (
     _shape(
         "jwt",
         "eyJ",
-        rf"eyJ{_W}{{8,8192}}+\.(?:eyJ{_W}{{4,8192}}+(?:\.{_W}{{0,8192}}+)?"
+        rf"{_APART}eyJ{_W}{{8,8192}}+\.(?:eyJ{_W}{{4,8192}}+(?:\.{_W}{{0,8192}}+)?"
         rf"|{_W}{{0,1024}}+(?:\.{_W}{{8,8192}}+){{3}})",
     ),
     _shape("google-oauth", "ya29.", rf"ya29\.{_W}{{20,2048}}"),
-    _shape("azure-secret", "Q~", r"[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}", back=4),
-    _shape("azure-sas", "sig=", r"sig=[A-Za-z0-9%+/]{40,128}=?"),
+    _shape(
+        "azure-secret",
+        "Q~",
+        _APART + r"[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,34}",
+        back=4,
+    ),
+    _shape("azure-sas", "sig=", _APART + r"sig=[A-Za-z0-9%+/]{40,128}=?"),
     _shape("databricks", "dapi", r"dapi[a-f0-9]{32}(?:-[0-9])?"),
-    _shape("square", "EAAA", rf"EAAA{_W}{{40,128}}"),
-    _shape("vault", "hv", rf"hv[sbr]\.{_W}{{20,512}}"),
+    _shape("square", "EAAA", rf"{_APART}EAAA{_W}{{40,128}}"),
+    _shape("vault", "hv", rf"{_APART}hv[sbr]\.{_W}{{20,512}}"),
     _shape("doppler", "dp.", rf"dp\.[a-z]{{2,5}}\.(?:[a-z0-9_-]{{2,35}}\.)?{_AN}{{40,44}}"),
-    _shape("terraform", ".atlasv1.", rf"{_AN}{{14}}\.atlasv1\.[A-Za-z0-9_=-]{{60,70}}", back=14),
+    _shape(
+        "terraform",
+        ".atlasv1.",
+        rf"{_APART}{_AN}{{14}}\.atlasv1\.[A-Za-z0-9_=-]{{60,70}}",
+        back=14,
+    ),
     _shape("figma", "figd_", rf"figd_{_W}{{30,128}}"),
     _shape("docker-hub", "dckr_", rf"dckr_[po]at_{_W}{{20,64}}"),
-    _shape("fly", "fm2_", r"fm2_[A-Za-z0-9+/=_,-]{40,4096}"),
+    _shape("fly", "fm2_", _APART + r"fm2_[A-Za-z0-9+/=_,-]{40,4096}"),
     _shape(
         "slack-webhook",
         "hooks.slack.com",
@@ -260,7 +295,7 @@ _AFTER_HYPHEN = (
     _shape(
         "openai",
         "sk-",
-        rf"sk-(?:(?:proj|svcacct|admin|None|or-v1|lf)-{_W}{{20,256}}|{_AN}{{20,128}})",
+        rf"sk-(?:(?:proj|svcacct|admin|None|or-v1|lf)-{_W}{{20,256}}|(?<![_-]sk-){_AN}{{20,128}})",
     ),
     _shape(
         "gitlab",
@@ -269,10 +304,10 @@ _AFTER_HYPHEN = (
     ),
     _shape("slack", "xox", r"xox[abceoprs](?:\.xox[abp])?-[A-Za-z0-9-]{10,512}"),
     _shape("slack", "xapp-", r"xapp-[A-Za-z0-9-]{10,512}"),
-    _shape("pypi", "pypi-", rf"pypi-{_W}{{40,1024}}"),
+    _shape("pypi", "pypi-", rf"{_APART}pypi-{_W}{{40,1024}}"),
     _shape("google-oauth", "GOCSPX-", rf"GOCSPX-{_W}{{24,40}}"),
     _shape("square", "sq0", rf"sq0(?:atp|csp|idp)-{_W}{{22,64}}"),
-    _shape("mailgun", "key-", rf"key-[0-9a-f]{{32}}(?!{_AN})"),
+    _shape("mailgun", "key-", rf"{_APART}key-[0-9a-f]{{32}}(?!{_AN})"),
     _shape("heroku", "HRKU-", rf"HRKU-{_W}{{36,100}}"),
     _shape("new-relic", "NRAK- NRJS- NRII- NRAA-", rf"NR(?:AK|JS|II|AA)-{_W}{{19,64}}"),
     _shape("age", "AGE-", r"AGE-(?:SECRET-KEY-1|PLUGIN-[A-Z0-9]{1,20}-1)[A-Z0-9]{40,200}"),
@@ -315,7 +350,8 @@ _TAILED = (
     ("telegram", rf":AA{_W}{{32,34}}(?!{_W})", r"[0-9]{6,12}\Z", 13),
 )
 _TAILS = tuple(
-    (kind, re.compile(tail), re.compile(_EDGE + head), reach) for kind, tail, head, reach in _TAILED
+    (kind, re.compile(tail), re.compile(_EDGE + _APART + head), reach)
+    for kind, tail, head, reach in _TAILED
 )
 
 _DIGIT = re.compile(r"[0-9]")
@@ -346,7 +382,7 @@ def _shaped(text: str, shapes: tuple[_Shape, ...]) -> Iterator[Span]:
         for literal in shape.literals:
             for at in _places(text, literal):
                 match = _compiled(shape.pattern).match(text, max(0, at - shape.back))
-                if match and not _DUMMY.search(match.group().lower()) and _is_varied(match.group()):
+                if match and _is_token(text, *match.span()):
                     yield *match.span(), shape.kind
 
 
@@ -357,9 +393,13 @@ def _places(text: str, literal: str) -> Iterator[int]:
         at = text.find(literal, at + len(literal))
 
 
-def _is_varied(token: str) -> bool:
-    """Tell a random token from lower-case words: it has a digit or a capital."""
-    return _DIGIT.search(token) is not None or token != token.lower()
+def _is_token(text: str, start: int, end: int) -> bool:
+    """Tell a random token from a stand-in and from words, which a longer name may go on with."""
+    token = text[start:end]
+    lower = token.lower()
+    if _DUMMY.search(lower) or (token == lower and not _DIGIT.search(token)):
+        return False
+    return text[start - 1 : start] not in ("-", "_") or _WORDS.fullmatch(token) is None
 
 
 _AUTH_HEADER = re.compile(

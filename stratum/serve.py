@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -36,6 +37,10 @@ _CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities"
 _LAST_ANSWERS = 5.0  # seconds that running calls have when the client closes stdin, or at a signal
 _LAST_BATCH = 2.0  # seconds that background work has to stop: the database survives without it
 _CHUNK = 1 << 16
+_DEEPEST = 100  # levels of a message: the SDK loses those of about 200
+_INVALID_REQUEST = -32600
+_TOO_DEEP = f"The message nests deeper than {_DEEPEST} levels."
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]')
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +218,8 @@ class Front:
     """Reads the client's lines, answers what the manifest covers and passes on the rest.
 
     Only messages that are certainly well-formed are answered here, so that every error is the
-    SDK's own. `lines` holds what the SDK has to see; None marks the end.
+    SDK's own; but those that nest too deep for it, which it would never answer, are refused.
+    `lines` holds what the SDK has to see; None marks the end.
     """
 
     def __init__(self, source: int, wire: int) -> None:
@@ -253,6 +259,12 @@ class Front:
     def receive(self, line: str) -> None:
         """Answer one line, or queue it for the SDK."""
         message = _parsed(line)
+        if _is_deep(line):
+            if _is_request(message) or not message:
+                error = {"code": _INVALID_REQUEST, "message": _TOO_DEEP}
+                answer = {"jsonrpc": "2.0", "id": message.get("id"), "error": error}
+                self._send(json.dumps(answer) + "\n")
+            return
         if message and "\\ud" in line.lower():
             # half a character, as from a text cut by its UTF-16 length: the SDK never answers it
             line = json.dumps(message, ensure_ascii=False).encode("utf-8", "replace").decode()
@@ -356,6 +368,18 @@ def _parsed(line: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}
+
+
+def _is_deep(line: str) -> bool:
+    """Tell whether brackets nest deeper than the SDK can read; strings do not count."""
+    if line.count("[") + line.count("{") <= _DEEPEST:  # nearly always: the look is cheap
+        return False
+    depth = 0
+    for match in _BRACKETS.finditer(line):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match.group(), 0)
+        if depth > _DEEPEST:
+            return True
+    return False
 
 
 def _is_request(message: dict[str, Any]) -> bool:

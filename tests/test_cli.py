@@ -17,6 +17,7 @@ from stratum import cli as command_line
 from stratum.cli import cli, progress_text
 from stratum.errors import StratumError
 from stratum.models import Progress
+from stratum.redact import MAX_SAID
 
 SOURCE = '''"""Boxes and lids."""
 
@@ -433,6 +434,47 @@ def test_wrong_usage_is_exit_code_2_and_json_on_request(repo: Path) -> None:
     assert "--limit" in error["message"]
 
 
+SECRET = "gh" + "p_" + "a1B2c3D4e5F6" * 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--" + SECRET,),
+        (SECRET,),
+        ("search", "x", "--" + SECRET),
+        ("search", "x", "-n", SECRET),
+        ("write", "x", "--kind", SECRET),
+    ],
+)
+def test_wrong_usage_does_not_repeat_a_secret(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    usage, hint, _, error = done.stderr.splitlines()[:4]
+    assert usage.startswith("Usage: ")
+    assert hint.startswith("Try ")
+    assert error.startswith("Error: ")
+    assert "[REDACTED:github-token]" in error
+    assert SECRET not in done.stderr
+
+
+def test_no_message_on_stderr_repeats_a_secret(repo: Path, tmp_path: Path) -> None:
+    done = run("export", str(tmp_path / f"{SECRET}.jsonl"))
+    assert done.exit_code == 0
+    assert "0 notes written to" in done.stderr
+    assert SECRET not in done.stderr
+
+
+def test_an_error_repeats_no_more_than_the_start_and_the_end_of_a_long_text(repo: Path) -> None:
+    done = run("search", "lids", "--since", "9" * 5_000)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("Error: '999")
+    assert "999' is neither a date nor an age." in done.stderr
+    assert len(done.stderr) < 1_000
+    plain = json.loads(run("search", "lids", "--since", "9" * 5_000, "--json").stdout)["error"]
+    assert len(plain["message"]) == MAX_SAID
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "sentence"),
     [
@@ -494,6 +536,14 @@ def test_nul_bytes_are_refused_in_a_note_and_passed_over_in_a_task(repo: Path) -
     assert "src/box.py" in run("pack", "-", stdin="count\0lids").stdout
 
 
+def test_a_task_cannot_steer_the_terminal(repo: Path) -> None:
+    run("index")
+    shown = run("pack", "-", stdin="count\0lids \x1b[31m").stdout
+    assert "\0" not in shown
+    assert "\x1b" not in shown
+    assert "\n" in shown
+
+
 def test_a_huge_task_is_cut_and_answered(repo: Path) -> None:
     run("index")
     result = run("pack", "-", stdin="count lids " * 500_000)
@@ -506,6 +556,16 @@ def test_bytes_that_are_no_text_are_refused_by_import(repo: Path) -> None:
     result = run("import", "-", stdin=b'{"stratum_export": 1}\n\xff\xfe\n')
     assert result.exit_code == 2
     assert "is not UTF-8 text: invalid start byte at byte 22." in result.stderr
+
+
+def test_bytes_that_are_no_text_are_no_note_but_may_stand_in_a_task(repo: Path) -> None:
+    run("index")
+    before = run("export").stdout
+    result = run("write", "-", stdin=b"lids caf\xe9")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: '-' is not UTF-8 text: ")
+    assert run("export").stdout == before
+    assert "src/box.py" in run("pack", "-", stdin=b"count lids caf\xe9").stdout
 
 
 @pytest.mark.parametrize("surrogate", ["search", "write", "pack"])
@@ -723,6 +783,13 @@ def test_output_that_finds_no_space_is_told_in_one_sentence(
     assert done.returncode == 4
     assert done.stderr.startswith("Error: The output cannot be written: No space left on device.")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_an_export_that_finds_no_space_is_no_wrong_path(repo: Path) -> None:
+    result = run("export", "/dev/full")
+    assert result.exit_code == 4
+    assert "'/dev/full' cannot be written: No space left on device." in result.stderr
 
 
 @pytest.mark.parametrize("stderr", ["None", "open('/dev/full', 'w')"])

@@ -53,6 +53,15 @@ def test_every_finding_that_is_not_ok_names_a_cure(settings: Settings, tmp_path:
     assert all(finding.cure for finding in bad)
 
 
+def test_no_finding_repeats_a_secret(settings: Settings, tmp_path: Path) -> None:
+    secret = "gh" + "p_" + "a1B2c3D4e5F6" * 3
+    broken = dataclasses.replace(settings, database=tmp_path / secret / "stratum.db",
+                                 embed_model=secret)  # fmt: skip
+    findings = doctor.examine(broken, tmp_path / "nowhere", {})
+    assert "[REDACTED:github-token]" in only(findings, "model").message
+    assert secret not in repr(findings)
+
+
 def test_nothing_is_created_by_looking(settings: Settings, repository: Path) -> None:
     doctor.examine(settings, repository, {})
     assert not settings.database.parent.exists()

@@ -20,6 +20,7 @@ from stratum import grammars
 from stratum import outline as module
 from stratum.grammars import language_of
 from stratum.outline import body_hash, outline
+from stratum.redact import redact
 
 FIXTURES = Path(__file__).parent / "fixtures" / "outline"
 
@@ -567,6 +568,31 @@ def test_a_signature_is_one_line_without_comments_and_bounded() -> None:
     long = outline(f"def f({', '.join(f'a{i}' for i in range(500))}): pass", "python").symbols[0]
     assert len(long.signature) == module.MAX_SIGNATURE
     assert long.signature.endswith("…")
+
+
+SECRET = "gh" + "p_" + "a1B2c3D4e5F6" * 3
+BEFORE_THE_CUT = "word " * 56 + "abc "  # 284 characters: the limit is inside what follows
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("python", f'"""{BEFORE_THE_CUT}{SECRET} x"""\n'),
+        ("python", f'def f():\n    """{BEFORE_THE_CUT}{SECRET} x"""\n'),
+        ("python", f"# {BEFORE_THE_CUT}{SECRET} x\ndef f(): pass\n"),
+        ("python", f'def f(a="{BEFORE_THE_CUT[15:]}{SECRET}"): pass\n'),
+        ("python", f'def f(a="{" " * 1170}{SECRET}"): pass\n'),
+        ("javascript", f"/*{' ' * 3_980}{SECRET} */\nfunction f() {{}}\n"),
+        ("markdown", f"# {BEFORE_THE_CUT}abcd {SECRET} x\n"),
+        ("markdown", f"# Title\n\n{BEFORE_THE_CUT}{SECRET} x\n"),
+        ("markdown", f"{BEFORE_THE_CUT}{SECRET} x\n"),
+        ("markdown", f"{' ' * 1_180}{SECRET} x\n"),
+        ("rst", f"{BEFORE_THE_CUT}abcd {SECRET} x\n{'=' * 400}\n"),
+    ],
+)
+def test_a_cut_leaves_no_half_of_a_secret(language: str, text: str) -> None:
+    found = outline(text, language)
+    assert SECRET[:8] not in redact(repr(found)).text
 
 
 @pytest.mark.parametrize("language", ANY_LANGUAGE)

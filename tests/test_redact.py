@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stratum.redact import Redaction, redact
+from stratum.redact import MAX_SAID, Redaction, redact, redact_said
 from tests.corpora.lookalikes import LOOKALIKES
-from tests.corpora.secrets import BODY, HELD_OUT, MIXED, PLACED, PW, TOKENS
+from tests.corpora.secrets import BODY, HELD_OUT, HEX, MIXED, PLACED, PW, TOKENS
 
 SURROUNDINGS = ("{}", "see {} now", '"{}"', "\\n{}", "key={},", "%3D{}", "({})")
 
@@ -21,6 +21,52 @@ def test_a_token_is_masked_wherever_it_stands(kind: str, token: str) -> None:
         redaction = redact(surrounding.format(token))
         assert token not in redaction.text
         assert kind in redaction.kinds
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\xad", "\x01", "\u2060", "\ufeff"])
+def test_a_token_with_hidden_characters_inside_is_masked(hidden: str) -> None:
+    token = "ghp_" + "Q7w6" * 9
+    found = redact(f"one{hidden} line\nuse {token[:9]}{hidden}{token[9:]} here\n")
+    assert found.kinds == ("github-token",)
+    assert token[9:] not in found.text
+    assert found.text.count("\n") == 2
+
+
+def test_hidden_characters_stay_where_they_hide_nothing() -> None:
+    text = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 ghp\u200b soft\xadhyphen"
+    assert redact(text).text == text
+
+
+@pytest.mark.parametrize("name", ["br-{}", "x_{}.py", "proj.{}", "a-b_{}/c"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "gh" + f"p_{MIXED[:36]}",
+        "github" + f"_pat_{MIXED[:22]}_{MIXED[:59]}",
+        "gl" + f"pat-{MIXED[:20]}",
+        "xo" + f"xb-123456789012-{MIXED[:24]}",
+        "sk-" + f"ant-api03-{MIXED[:80]}-AA",
+        "AK" + "IAQ7W3E5R2T6Y4U7I2",
+        "sk_" + f"live_{MIXED[:24]}",
+    ],
+)
+def test_a_token_is_masked_as_the_last_part_of_a_name(token: str, name: str) -> None:
+    assert token not in redact(name.format(token)).text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_ghp_tokens_are_masked_when_they_stand_in_a_file_2",
+        "test_github_pat_is_masked_in_every_output_v2",
+        "how-to-find-glpat-and-other-tokens-of-2024",
+        "ric-xapp-monitoring-1-0-chart",
+        "cache-key-" + HEX[:32],
+        "locale-sk-" + HEX[:20] + ".js",
+    ],
+)
+def test_words_that_go_on_behind_the_prefix_of_a_token_stay(name: str) -> None:
+    assert redact(name) == Redaction(name, ())
 
 
 @pytest.mark.parametrize(("text", "secret"), PLACED + HELD_OUT)
@@ -89,6 +135,18 @@ def test_a_mask_in_the_text_stays_and_is_not_counted_again() -> None:
         'password = "[REDACTED:password]" [REDACTED:jwt] password = "[REDACTED:password]"',
         ("password",),
     )
+
+
+def test_what_is_said_of_a_call_is_masked_and_loses_its_middle() -> None:
+    token = "gh" + "p_" + "a1B2" * 9
+    long = f"No file {'x' * (MAX_SAID - 110)}/{token}{'y' * 900} is here."
+    said = redact_said({"message": long, "similar": [token, "near"], "retryable": False})
+    assert said["similar"] == ["[REDACTED:github-token]", "near"]
+    assert said["retryable"] is False
+    assert len(said["message"]) == MAX_SAID
+    assert said["message"].startswith("No file xx")
+    assert said["message"].endswith("yy is here.")
+    assert redact_said("x" * MAX_SAID) == "x" * MAX_SAID
 
 
 def test_letters_that_change_length_when_lowered_do_not_shift_the_mask() -> None:
@@ -168,6 +226,7 @@ HOSTILE = (
     "-us1",
     "sk-",
     "_a1b2c3d4e5f6a7b8c9d0ghp_",
+    "-xoxb-",
     "key\n ",
     "x:5432:",
     "[REDACTED:password]",

@@ -226,6 +226,33 @@ def test_handshake_lists_and_ping_need_no_sdk(front: Pipe, version: str) -> None
     assert begun.lines.empty()
 
 
+@pytest.mark.parametrize("deep", [101, 500, 100_000])
+def test_a_message_that_nests_too_deep_is_refused(front: Pipe, deep: int) -> None:
+    begun, answers, _ = front
+    nested = "[" * deep + "]" * deep
+    begun.receive(f'{{"jsonrpc": "2.0", "id": 7, "method": "ping", "params": {{"a": {nested}}}}}')
+    answer = json.loads(answers.readline())
+    assert answer["error"] == {
+        "code": -32600,
+        "message": "The message nests deeper than 100 levels.",
+    }
+    # beyond what Python reads, the id is not known
+    assert answer["id"] == (None if deep > 90_000 else 7)
+    assert begun.lines.empty()
+    begun.receive(f'{{"jsonrpc": "2.0", "method": "notifications/x", "params": {nested}}}')
+    begun.receive(hello())
+    assert ("serverInfo" in answers.readline()) is (deep < 90_000)
+
+
+def test_brackets_in_texts_and_beside_each_other_are_not_depth(front: Pipe) -> None:
+    begun, _, _ = front
+    begun.receive(hello())
+    begun.lines.get_nowait()
+    flat = line(1, "tools/call", {"a": ["[" * 500, '\\"{"' * 500, *([] for _ in range(500))]})
+    begun.receive(flat)
+    assert begun.lines.get_nowait() == flat
+
+
 def test_discovery_and_modern_lists_need_no_sdk(front: Pipe) -> None:
     begun, answers, _ = front
     for method in ("server/discover", *LISTS):
