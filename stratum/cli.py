@@ -43,7 +43,6 @@ from stratum.models import (
     Status,
     to_plain,
 )
-from stratum.redact import redact, redact_said
 
 if TYPE_CHECKING:
     from stratum.config import Settings
@@ -110,6 +109,8 @@ class _Root(click.Group):
 
 def _masked(error: click.UsageError) -> click.UsageError:
     """Return an error in the arguments, which click words with what was typed, fit to be shown."""
+    from stratum.redact import redact_said
+
     return click.UsageError(redact_said(error.format_message()), ctx=error.ctx)
 
 
@@ -122,6 +123,8 @@ def _make_encodable(*streams: IO[str]) -> None:
 
 
 def _show_error(error: dict[str, Any], *, as_json: bool) -> None:
+    from stratum.redact import redact_said
+
     error = redact_said(error)
     if as_json:
         _print_json({"error": error})
@@ -677,6 +680,8 @@ def _write_whole(path: Path, lines: Iterator[str]) -> int:
 
 def _say(message: str, *, nl: bool = True) -> None:
     """Print a message on stderr; that nobody takes it is no reason to stop the work."""
+    from stratum.redact import redact  # its rules take 15 ms to compile
+
     with contextlib.suppress(OSError):
         click.echo(redact(message).text, err=True, nl=nl)
 

@@ -13,6 +13,7 @@ file through a filter. Nothing that a repository contains can make us start a pr
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -431,8 +432,13 @@ def _branch(reference: str) -> str | None:
 def _first_commit(layout: _Layout, commit: str | None) -> str | None:
     if commit is None or (layout.common / "shallow").exists() or not installed():
         return None
-    found = run_git(layout.root, "rev-list", "--max-parents=0", "HEAD").split()
-    return f"root:{found[-1].decode('ascii')}"
+    return f"root:{_root_of(layout.root, commit)}"
+
+
+@functools.lru_cache(maxsize=16)  # a commit's history never changes, and a long one takes a while
+def _root_of(root: Path, commit: str) -> str:
+    found = run_git(root, "rev-list", "--max-parents=0", commit).split()
+    return found[-1].decode("ascii")
 
 
 def _remote(config: list[tuple[str, str]]) -> str | None:

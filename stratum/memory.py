@@ -306,6 +306,8 @@ class Memory:
         embedder, why_not = self._ready_embedder()
         if embedder is None:
             return 0, why_not
+        if not self._count_pending(store, project_id):
+            return 0, why_not  # loading the model takes longer than all the rest
         try:
             embedder.load()
         except EmbedderUnavailable as error:
