@@ -12,7 +12,6 @@ file through a filter. Nothing that a repository contains can make us start a pr
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
@@ -80,6 +79,7 @@ _DEFAULT_PORTS = {
 _URL = re.compile(r"(?P<scheme>[A-Za-z+]+)://(?P<authority>[^/]*)/(?P<path>.*)", re.DOTALL)
 _SCP = re.compile(r"(?:[^/:@]+@)?(?P<host>\[[^]]+\]|[^/:@\[]{2,}):(?P<path>(?!:).*)", re.DOTALL)
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(?P<port>\d*))?")
+_CASELESS_HOSTS = ("bitbucket.org", "github.com", "gitlab.com")  # Ada/Shop is ada/shop there
 _LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|\[::1\]")
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SECTION = re.compile(r'\s*\[([-.\w]+)(?:\s+"((?:\\.|[^"\\])*)")?\s*\]')
@@ -170,7 +170,8 @@ def head(root: Path) -> tuple[str | None, str | None]:
 def normalise_remote(url: str) -> str | None:
     """Return "host/owner/name" for a remote's address, the same for every way to reach it.
 
-    Credentials, the scheme and its usual port, ".git" and the host's case are dropped. An address
+    Credentials, the scheme and its usual port, ".git" and the host's case are dropped, on hosts
+    known to ignore it the path's case as well. An address
     that means something on one machine only (a path, file://, localhost) gives None.
     """
     url = url.strip()
@@ -186,16 +187,21 @@ def normalise_remote(url: str) -> str | None:
         return None
     path = unquote(re.split(r"[?#]", match["path"])[0]).strip("/").removesuffix(".git")
     path = "/".join(part for part in path.split("/") if part)
+    if host in _CASELESS_HOSTS:
+        path = path.lower()
     return _clean(f"{host}/{path}") if path else None
 
 
 def has_commit(root: Path, commits: Iterable[str]) -> bool:
-    """Tell whether the repository at `root` has any of these commits."""
-    for commit in commits:
-        with contextlib.suppress(Unavailable):
-            run_git(root, "cat-file", "-e", f"{commit}^{{commit}}")
-            return True
-    return False
+    """Tell whether the repository at `root` has any of these commits.
+
+    Raises:
+        Unavailable: git is missing or failed.
+    """
+    wanted = list(commits)
+    return bool(wanted) and bool(
+        run_git(root, "rev-list", "--no-walk", "--ignore-missing", *wanted, "--")
+    )
 
 
 def blob_id(data: bytes) -> str:

@@ -304,20 +304,17 @@ def embed_pending(
         window = store.pending(space.id, project_id, _EMBED_WINDOW)
         if not window:
             break
-        window.sort(key=lambda row: len(row[2]) + len(row[3]))
+        window.sort(key=lambda row: len(row[1]) + len(row[2]))
         for start in range(0, len(window), _EMBED_BATCH):
             if stop.is_set():
                 break
             batch = window[start : start + _EMBED_BATCH]
             vectors = embedder.embed_documents(
-                [embedded_text(title, text) for _, _, title, text in batch]
+                [embedded_text(title, text) for _, title, text in batch]
             )
             store.put_vectors(
                 space,
-                (
-                    (record_id, project, vector.tobytes())
-                    for (record_id, project, _, _), vector in zip(batch, vectors, strict=True)
-                ),
+                ((*row, vector.tobytes()) for row, vector in zip(batch, vectors, strict=True)),
             )
             done += len(batch)
             report(Progress("vectors", done, max(total, done)))

@@ -30,6 +30,7 @@ from stratum.errors import (
     NotFound,
     StoreUnavailable,
     StratumError,
+    Unavailable,
 )
 from stratum.files import Files
 from stratum.freshness import lines_hash, worst
@@ -91,6 +92,7 @@ CANDIDATES = 100  # taken from each ranked list before fusion
 FIRST_INDEX_WAIT, EDIT_WAIT = 1.0, 0.3
 EDIT_PAUSE = 2.0  # seconds between two looks for edits
 _TELLING_TERMS = 8
+_INDEX_TRIES = 3  # when other processes change the project meanwhile
 SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near-duplicate
 _PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
 _SOURCE_LINES = 400  # lines of source that `get` shows
@@ -130,6 +132,8 @@ class Memory:
         self._resident_wanted = resident
         self._lock = threading.RLock()
         self._opened: Store | None = None
+        self._two_roots: tuple[str, str] | None = None
+        self._left_behind = ""
         self._closed = False
         self._embedder: Embedder | None = None
         self._embedder_error = ""
@@ -192,10 +196,32 @@ class Memory:
             return store.add_worktree(found.identity, found.name, root)
         if stored.found_as == found.identity:
             return stored
-        if found.git and not git.installed():
-            return stored  # nobody can tell whether this is the same repository
-        same = self._is_still(stored)
-        return store.add_worktree(found.identity, found.name, root, same_repository=same)
+        if (stored.found_as, found.identity) == self._two_roots:
+            return stored
+        try:
+            if self._has_two_roots(stored):
+                return stored
+            same = self._is_still(stored)
+        except Unavailable:
+            return stored  # git cannot tell: neither join nor part anything
+        placed = store.add_worktree(found.identity, found.name, root, same_repository=same)
+        left = store.counts(stored)["notes"]
+        if left and not same and placed.project_id != stored.project_id:
+            self._left_behind = (
+                f"This folder was part of {stored.identity} with {left} notes, which stay there: "
+                f"it is now taken for {placed.identity}."
+            )
+        return placed
+
+    def _has_two_roots(self, stored: Worktree) -> bool:
+        """Tell whether the history only got one more root: an orphan branch, a merged library."""
+        pair = (stored.found_as, self.worktree.identity)
+        if all(name.startswith("root:") for name in pair) and git.has_commit(
+            self.worktree.root, [stored.found_as.removeprefix("root:")]
+        ):
+            self._two_roots = pair
+            return True
+        return False
 
     def _look_again(self) -> None:
         """Read again what git says of the repository."""
@@ -213,9 +239,7 @@ class Memory:
         seen = self._store().commits_seen(stored)
         if stored.found_as.startswith("root:"):
             seen.append(stored.found_as.removeprefix("root:"))
-        if seen and not git.has_commit(found.root, seen):
-            return False
-        if not seen and not stored.found_as.startswith("path:"):
+        if seen and not (found.git and git.has_commit(found.root, seen)):
             return False
         if is_makeshift(stored.identity) or is_makeshift(found.identity):
             return True
@@ -271,19 +295,7 @@ class Memory:
     ) -> IndexReport:
         begun = time.monotonic()
         self._look_again()
-        place = self._place()
-        indexer = TreeIndexer(
-            store,
-            self.worktree,
-            place,
-            max_bytes=self.settings.max_file_bytes,
-            report=report,
-            stop=stop,
-        )
-        try:
-            done = indexer.run()
-        except ProjectChanged:
-            return self._index(store, report, vectors, stop)
+        place, done = self._index_tree(store, report, stop)
         made, notices, interrupted = 0, list(done.notices), done.interrupted
         if vectors and not interrupted:
             try:
@@ -298,6 +310,27 @@ class Memory:
             seconds=round(time.monotonic() - begun, 3),
             interrupted=interrupted or stop.is_set(),
             notices=tuple(notices),
+        )
+
+    def _index_tree(
+        self, store: Store, report: Report, stop: threading.Event
+    ) -> tuple[Worktree, IndexReport]:
+        for _ in range(_INDEX_TRIES):
+            place = self._place()
+            indexer = TreeIndexer(
+                store,
+                self.worktree,
+                place,
+                max_bytes=self.settings.max_file_bytes,
+                report=report,
+                stop=stop,
+            )
+            with contextlib.suppress(ProjectChanged):
+                return place, indexer.run()
+        raise StoreUnavailable(
+            "Other processes keep making this repository part of another project.",
+            hint="Look whether they see another remote, as with another HOME; then try again.",
+            retryable=True,
         )
 
     def _embed(
@@ -583,15 +616,18 @@ class Memory:
         return hit, verdicts
 
     def _index_notices(self, place: Worktree) -> list[str]:
+        notices = [self._left_behind] if self._left_behind else []
         background = self._background
         if background is not None and background.error:
-            return [f"Indexing failed: {background.error}"]
-        if background is not None and background.progress is not None:
+            notices.append(f"Indexing failed: {background.error}")
+        elif background is not None and background.progress is not None:
             done = _progress_text(background.progress)
-            return [f"Indexing is under way ({done}): answers come from what is there so far."]
-        if place.indexed_at is None:
-            return ["This repository is not indexed yet: run `stratum index`."]
-        return []
+            notices.append(
+                f"Indexing is under way ({done}): answers come from what is there so far."
+            )
+        elif place.indexed_at is None:
+            notices.append("This repository is not indexed yet: run `stratum index`.")
+        return notices
 
     def _checked_filters(self, filters: Filters) -> Filters:
         if filters.stratum is not None:
@@ -923,7 +959,8 @@ class Memory:
                     hint="To keep a file out of the index, list it in .stratumignore.",
                 )
             if undo:
-                self._part(place, store.successor(uid))
+                for newer in store.successors(uid):
+                    self._part(place, newer)
             at = _after(note)
             changed = dataclasses.replace(note, deleted_at=None if undo else at, updated_at=at)
             if undo or note.deleted_at is None:
@@ -934,11 +971,10 @@ class Memory:
             self._wake_background()
         return Written(changed, "restored" if undo else "forgotten")
 
-    def _part(self, place: Worktree, newer: Note | None) -> None:
+    def _part(self, place: Worktree, newer: Note) -> None:
         """Let a note no longer supersede another, which is to live again beside it."""
-        if newer is not None:
-            parted = dataclasses.replace(newer, supersedes=None, updated_at=_after(newer))
-            self._replace(place, "restore", parted)
+        parted = dataclasses.replace(newer, supersedes=None, updated_at=_after(newer))
+        self._replace(place, "restore", parted)
 
     def _journal(self, place: Worktree, verb: str, note: Note) -> None:
         detail = {"updated_at": note.updated_at, "kind": note.kind, "scope": note.scope}

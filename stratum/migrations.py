@@ -185,6 +185,8 @@ def m002_names_of_projects_and_change_times(db: apsw.Connection) -> None:
         ALTER TABLE worktree ADD COLUMN found_as TEXT NOT NULL DEFAULT '';
         UPDATE worktree SET found_as =
             (SELECT p.identity FROM project p WHERE p.id = worktree.project_id);
+        CREATE INDEX note_supersedes ON note (supersedes) WHERE supersedes IS NOT NULL;
+        CREATE INDEX note_superseded ON note (superseded_by) WHERE superseded_by IS NOT NULL;
         ALTER TABLE tree_entry ADD COLUMN ctime_ns INTEGER NOT NULL DEFAULT 0;
         DROP TABLE meta;
         """

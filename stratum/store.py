@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -397,6 +398,12 @@ class Store:
             known = self._row("SELECT id, project_id FROM worktree WHERE root = ?", (root,))
             if known and same_repository:
                 project = self._join(known[1], project, identity, name)
+            elif known and project == known[1] and identity.startswith("path:"):
+                # another repository in the place by which this one was known at first
+                self._run("DELETE FROM project_name WHERE identity = ?", (identity,))
+                self._run("UPDATE project SET identity = 'left:' || id WHERE id = ?"
+                          " AND identity = ?", (project, identity))  # fmt: skip
+                project = None
             if project is None:
                 project = self.add_project(identity, name)
             if not known:
@@ -429,10 +436,14 @@ class Store:
                           (identity, name, old))  # fmt: skip
             return old
         if new == old:
+            if not is_makeshift(identity):
+                self._run("UPDATE project SET identity = ?, name = ? WHERE id = ?",
+                          (identity, name, old))  # fmt: skip
             return old
         kept = self._value("SELECT identity FROM project WHERE id = ?", (new,))
         source, target = (new, old) if is_makeshift(kept) else (old, new)
         self._move_notes(source, target)
+        self._run("UPDATE project SET identity = 'joined:' || id WHERE id = ?", (source,))
         self._run("UPDATE project_name SET project_id = ? WHERE project_id = ?", (target, source))
         for (worktree,) in self._rows("SELECT id FROM worktree WHERE project_id = ?", (source,)):
             self._move_worktree(worktree, target)
@@ -562,9 +573,13 @@ class Store:
 
     def add_record(self, project_id: int, record: NewRecord) -> int:
         """Store a record with its FTS row unless its uid is there; inside a transaction."""
-        found = self._value("SELECT id FROM record WHERE uid = ?", (record.uid,))
+        found = self._row("SELECT id, project_id FROM record WHERE uid = ?", (record.uid,))
+        if found is not None and found[1] != project_id and record.stratum == "code":
+            # a name that two projects have had in turn
+            own = dataclasses.replace(record, uid=derived_id(record.uid, str(project_id)))
+            return self.add_record(project_id, own)
         if found is not None:
-            return int(found)
+            return int(found[0])
         record_id = self._insert(
             "INSERT INTO record (uid, project_id, stratum, kind, title, text, created_at, embed)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -908,15 +923,15 @@ class Store:
 
     def pending(
         self, space_id: int, project_id: int | None, limit: int
-    ) -> list[tuple[int, int, str, str]]:
-        """Return (id, project, title, text) of visible records without a vector in `space_id`.
+    ) -> list[tuple[int, str, str]]:
+        """Return (id, title, text) of visible records without a vector in `space_id`.
 
         Notes come first, then files, then symbols. Contents that no longer stand in any worktree
         are passed over: they get their vectors when they come back.
         """
         condition, values = _awaiting(space_id, project_id)
         return self._rows(
-            f"SELECT r.id, r.project_id, r.title, r.text FROM record r WHERE {condition}"
+            f"SELECT r.id, r.title, r.text FROM record r WHERE {condition}"
             " ORDER BY r.embed, r.id LIMIT ?",
             (*values, limit),
         )
@@ -936,18 +951,21 @@ class Store:
             )
         )
 
-    def put_vectors(self, space: Space, vectors: Iterable[tuple[int, int, bytes]]) -> int:
-        """Store (record id, project id, float32 bytes); return how many were new.
+    def put_vectors(self, space: Space, vectors: Iterable[tuple[int, str, str, bytes]]) -> int:
+        """Store (record id, title, text, float32 bytes); return how many were new.
 
-        In a transaction of its own. A record that another process embedded meanwhile is skipped.
+        In a transaction of its own. A record that was embedded, or got other words, while the model
+        ran is skipped: title and text are those that the vector was made of.
         """
         stored = 0
         with self.transaction():
-            for record_id, project_id, vector in vectors:
-                if (
-                    self._value("SELECT space_id FROM record WHERE id = ?", (record_id,))
-                    == space.id
-                ):
+            for record_id, title, text, vector in vectors:
+                project_id = self._value(
+                    "SELECT project_id FROM record WHERE id = ? AND space_id IS NOT ?"
+                    " AND title = ? AND text = ?",
+                    (record_id, space.id, title, text),
+                )
+                if project_id is None:
                     continue
                 self._run(
                     f"INSERT INTO embedding_{space.id} (record_id, project_id, vector)"
@@ -1002,6 +1020,12 @@ class Store:
                 "INSERT INTO anchor VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (record_id, ord_, a.path, a.symbol, a.start_line, a.end_line, a.blob, a.body_hash),
             )
+        self._run(  # what it superseded in its state before lives again, or by another's leave
+            "UPDATE note SET superseded_by = (SELECT r.uid FROM note n JOIN record r"
+            " ON r.id = n.record_id WHERE n.supersedes ="
+            " (SELECT uid FROM record WHERE id = note.record_id)) WHERE superseded_by = ?",
+            (note.id,),
+        )
         if note.supersedes:
             self._run(
                 "UPDATE note SET superseded_by = ? WHERE record_id ="
@@ -1016,10 +1040,9 @@ class Store:
         found = self._notes("WHERE r.uid = ?", (uid,))
         return found[0] if found else None
 
-    def successor(self, uid: str) -> Note | None:
-        """Return the note that supersedes a note."""
-        found = self._notes("WHERE n.supersedes = ?", (uid,))
-        return found[0] if found else None
+    def successors(self, uid: str) -> list[Note]:
+        """Return the notes that supersede a note."""
+        return self._notes("WHERE n.supersedes = ?", (uid,))
 
     def notes(self, project_id: int | None) -> list[Note]:
         """Return all notes of a project (None: of all projects), forgotten ones too, in order."""

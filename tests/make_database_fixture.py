@@ -65,7 +65,7 @@ def main() -> None:
         store.add_journal(worktree.project_id, "Ada", "", "write", NOTE.id, {"kind": "gotcha"})
     space = store.add_space("f" * 16, "fixture", 4)
     waiting = store.pending(space.id, None, 10)
-    store.put_vectors(space, [(row[0], row[1], VECTOR) for row in waiting])
+    store.put_vectors(space, [(*row, VECTOR) for row in waiting])
     store.close()  # closing folds the write-ahead log into the file
 
 

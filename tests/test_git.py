@@ -79,13 +79,17 @@ def test_every_way_to_reach_a_remote_gives_one_identity(url: str) -> None:
         ("ssh://git@example.org:2222/team/app.git", "example.org:2222/team/app"),
         ("https://gitlab.com/group/sub/group/app.git", "gitlab.com/group/sub/group/app"),
         ("https://dev.azure.com/org/My%20App/_git/app", "dev.azure.com/org/My App/_git/app"),
-        ("https://github.com/Django/django", "github.com/Django/django"),
+        ("https://example.org/Django/django", "example.org/Django/django"),
         ("git@[fe80::2]:team/app.git", "[fe80::2]/team/app"),
         ("https://github.com/team/dot.git.git", "github.com/team/dot.git"),
     ],
 )
 def test_what_tells_two_projects_apart_is_kept(url: str, identity: str) -> None:
     assert normalise_remote(url) == identity
+
+
+def test_the_case_of_a_path_does_not_count_where_the_host_ignores_it() -> None:
+    assert normalise_remote("git@GitHub.com:Ada/Shop.git") == "github.com/ada/shop"
 
 
 @pytest.mark.parametrize(

@@ -332,6 +332,25 @@ def test_superseding_can_be_undone(memory: Memory) -> None:
     assert memory.import_(exported).unchanged == 2
 
 
+def test_undoing_parts_a_note_from_all_that_superseded_it(memory: Memory) -> None:
+    old = memory.write("Carts expire after one day.").note
+    for days in ("two", "three"):
+        memory.write(f"Carts expire after {days} days.", supersedes=old.id)
+    memory.forget(old.id, undo=True)
+    assert len(memory.search("carts expire", filters=NOTES).hits) == 3
+
+
+def test_an_undone_supersession_travels(memory: Memory, tmp_path: Path) -> None:
+    old = memory.write("Carts expire after one day.").note
+    memory.write("Carts expire after two days.", supersedes=old.id)
+    home = dataclasses.replace(memory.settings, database=tmp_path / "b" / "stratum.db")
+    with Memory(home, memory.worktree.root) as other:
+        other.import_(memory.export())
+        memory.forget(old.id, undo=True)
+        other.import_(memory.export())
+        assert len(other.search("carts expire", filters=NOTES).hits) == 2
+
+
 def test_a_note_of_another_project_cannot_be_superseded(
     memory: Memory, settings: Settings, tmp_path: Path
 ) -> None:

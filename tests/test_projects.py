@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from stratum import Memory, Settings
+from stratum.embedder import HashingEmbedder
+from stratum.indexer import embedded_text
 from stratum.models import Filters, Progress
 from tests.conftest import SAMPLE, git, make_repository
 
@@ -193,3 +195,167 @@ def test_a_folder_that_is_gone_answers_as_it_was_known(
             other.index()
         shutil.rmtree(repository)
         assert told(memory) == {note.id}
+
+
+def test_a_repository_without_commits_keeps_its_notes_when_its_remote_is_corrected(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for name, change in (("a", ["set-url", "origin", FORK]), ("b", ["remove", "origin"])):
+        root = tmp_path / name
+        root.mkdir()
+        git(root, "init", "-q")
+        git(root, "remote", "add", "origin", f"{SHOP}-{name}")
+        with Memory(settings, root) as memory:
+            note = memory.write("Totals include tax.").note
+            git(root, "remote", *change)
+            memory.index()
+            assert told(memory) == {note.id}
+
+
+def test_a_new_repository_in_a_folder_that_was_known_by_its_place_is_told_nothing(
+    settings: Settings, tmp_path: Path
+) -> None:
+    root = tmp_path / "work"
+    notes = []
+    for turn in ("first", "second"):
+        root.mkdir()
+        git(root, "init", "-q")
+        with Memory(settings, root) as memory:
+            notes.append(memory.write(f"Tax is due in the {turn} month.").note.id)
+            assert told(memory) == {notes[-1]}
+        make_repository(root, {f"{turn}.py": f"{turn} = 1\n"})
+        with Memory(settings, root) as memory:
+            memory.index()
+            assert told(memory) == {notes[-1]}
+            found = memory.search(turn, filters=Filters(stratum="code"))
+            assert found.hits[0].path == f"{turn}.py"
+        shutil.rmtree(root)
+
+
+def test_leaving_notes_behind_is_said(settings: Settings, repository: Path) -> None:
+    git(repository, "remote", "add", "origin", SHOP)
+    with Memory(settings, repository) as memory:
+        memory.index()
+        memory.write("Totals include tax.")
+    shutil.rmtree(repository)
+    repository.mkdir()
+    make_repository(repository, {"zoo.py": "def zebra(): pass\n"})
+    with Memory(settings, repository) as memory:
+        notices = memory.search("zebra").notices
+        assert "was part of example.org/ada/shop with 1 notes" in notices[0]
+
+
+def test_nothing_is_parted_while_git_cannot_tell(
+    settings: Settings, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(repository, "remote", "add", "origin", SHOP)
+    with Memory(settings, repository) as memory:
+        memory.index()
+        note = memory.write("Totals include tax.").note
+    git(repository, "remote", "set-url", "origin", FORK)
+    broken = tmp_path / "bin" / "git"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho 'fatal: no' >&2\nexit 128\n")
+    broken.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(broken.parent), prepend=":")
+        with Memory(settings, repository) as memory:
+            assert told(memory) == {note.id}
+    with Memory(settings, repository) as memory:
+        assert told(memory) == {note.id}
+        assert memory.project == "example.org/bob/shop"
+
+
+def test_a_library_merged_into_a_repository_stays_a_project_of_its_own(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = {}
+    for name, year in (("library", "2001"), ("app", "2020")):
+        monkeypatch.setenv("GIT_COMMITTER_DATE", f"{year}-01-01T00:00:00Z")
+        roots[name] = tmp_path / name
+        roots[name].mkdir()
+        make_repository(roots[name], {f"{name}.py": f"{name} = 1\n"})
+    with Memory(settings, roots["library"]) as library, Memory(settings, roots["app"]) as app:
+        theirs, mine = library.write("The library's tax.").note, app.write("The app's tax.").note
+        git(roots["app"], "fetch", "-q", str(roots["library"]), "main")
+        git(roots["app"], "merge", "-q", "--allow-unrelated-histories", "-m", "M", "FETCH_HEAD")
+        app.index()
+        library.index()
+        assert (told(app), told(library)) == ({mine.id}, {theirs.id})
+
+
+def test_the_shown_name_returns_with_the_remote(settings: Settings, repository: Path) -> None:
+    with Memory(settings, repository) as memory:
+        for address, name in ((SHOP, "ada"), (FORK, "bob"), (SHOP, "ada")):
+            git(repository, "config", "remote.origin.url", address)
+            memory.index()
+            assert memory.project == f"example.org/{name}/shop"
+
+
+def test_a_note_gets_its_vector_although_its_project_changed_while_the_model_ran(
+    settings: Settings, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Memory(settings, clone(repository, "named", SHOP)) as named:
+        named.index()
+    embed, joined = HashingEmbedder.embed_documents, []
+
+    def joins(self: HashingEmbedder, texts: list[str]) -> object:
+        vectors = embed(self, texts)
+        if not joined:
+            git(repository, "remote", "add", "origin", SHOP)
+            with Memory(settings, repository) as other:
+                joined.append(other.project)
+        return vectors
+
+    with Memory(settings, repository) as memory:
+        note = memory.write("Totals include tax.").note
+        monkeypatch.setattr(HashingEmbedder, "embed_documents", joins)
+        memory.index()
+        memory.index()
+        assert joined == ["example.org/ada/shop"]
+        assert told(memory, mode="vector") == {note.id}
+
+
+def test_a_note_changed_while_the_model_ran_is_embedded_anew(
+    settings: Settings, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed, merged = HashingEmbedder.embed_documents, []
+
+    def merges(self: HashingEmbedder, texts: list[str]) -> object:
+        vectors = embed(self, texts)
+        if not merged:
+            merged.append(memory.write("Totals include tax.", anchors=["shop/cart.py::Cart"]))
+        return vectors
+
+    with Memory(settings, repository) as memory:
+        memory.write("Totals include tax.")
+        monkeypatch.setattr(HashingEmbedder, "embed_documents", merges)
+        report = memory.index()
+        assert merged[0].action == "merged"
+        assert report.vectors_pending == 0
+        store = memory._store()
+        record_id, _ = store.record_id(merged[0].note.id) or (0, 0)
+        ((_, vector),) = store.vector_rows(store.spaces()[0], [record_id])
+        (wanted,) = HashingEmbedder().embed_documents(
+            [embedded_text("Cart", "Totals include tax.")]
+        )
+        assert vector == wanted.tobytes()
+
+
+def test_processes_that_see_two_names_end_in_one_project(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "work"
+    root.mkdir()
+    git(root, "init", "-q")
+    git(root, "remote", "add", "origin", "hub:ada/shop")
+    (root / "a.py").write_text("def alpha(): pass\n")
+    expanding = tmp_path / "expanding"
+    expanding.write_text('[url "https://example.org/"]\n\tinsteadOf = hub:\n')
+    for config in (tmp_path / "none", expanding, tmp_path / "none", expanding):
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+        with Memory(settings, root) as memory:
+            memory.index()
+            memory.write(f"Tax note by {config.name}.")
+            assert memory.search("alpha").hits[0].path == "a.py"
+            assert len(told(memory)) == 1 + (expanding.name in repr(list(memory.export())))

@@ -146,7 +146,7 @@ def embed_all(store: Store, space: Space, centres: np.ndarray, rng: np.random.Ge
     vectors = vectors + 0.35 * rng.normal(size=vectors.shape) / np.sqrt(vectors.shape[1])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     packed = np.ascontiguousarray(vectors, np.float32)
-    store.put_vectors(space, ((row[0], row[1], packed[i].tobytes()) for i, row in enumerate(rows)))
+    store.put_vectors(space, ((*row, packed[i].tobytes()) for i, row in enumerate(rows)))
 
 
 def clustered(dimension: int, rng: np.random.Generator) -> np.ndarray:
@@ -179,9 +179,9 @@ def test_new_and_replaced_vectors_are_taken_in(
     query[3] = 1.0
     assert len(scores(index.nearest(space, place, query, NO_FILTERS, 5))) == 5
     add_file(store, place, "new.py", "exact")
-    for id_, project, title, _ in store.pending(space.id, None, 10):
+    for id_, title, text in store.pending(space.id, None, 10):
         vector = query if title == "exact" else -query
-        store.put_vectors(space, [(id_, project, vector.tobytes())])
+        store.put_vectors(space, [(id_, title, text, vector.tobytes())])
     place = store.worktree("/shop") or place
     best = index.nearest(space, place, query, NO_FILTERS, 1)
     assert best is not None

@@ -171,10 +171,10 @@ def test_vectors_are_found_by_nearness_and_only_in_their_project(
     space = store.add_space("f" * 16, "test", 8)
     vectors = {"east": 0, "north": 1, "west": 0}
     rows = []
-    for id_, project, title, _ in store.pending(space.id, None, 50):
+    for id_, title, text in store.pending(space.id, None, 50):
         vector = [0.0] * 8
         vector[vectors.get(title, 2)] = 1.0
-        rows.append((id_, project, struct.pack("<8f", *vector)))
+        rows.append((id_, title, text, struct.pack("<8f", *vector)))
     assert store.put_vectors(space, rows) == 5
     assert store.put_vectors(space, rows) == 0
     query = struct.pack("<8f", 1, 0.1, 0, 0, 0, 0, 0, 0)
