@@ -412,7 +412,11 @@ class Store:
             else:
                 if known[1] != project:
                     self._move_worktree(known[0], project)
-                self._run("UPDATE worktree SET found_as = ? WHERE id = ?", (identity, known[0]))
+                self._run(
+                    "UPDATE worktree SET found_as = ?, commit_id = iif(?, commit_id, NULL)"
+                    " WHERE id = ?",
+                    (identity, same_repository, known[0]),  # another repository, other commits
+                )
         found = self.worktree(root)
         assert found is not None  # noqa: S101 - it was inserted above
         return found
