@@ -170,9 +170,9 @@ def head(root: Path) -> tuple[str | None, str | None]:
 def normalise_remote(url: str) -> str | None:
     """Return "host/owner/name" for a remote's address, the same for every way to reach it.
 
-    Credentials, the scheme and its usual port, ".git" and the host's case are dropped, on hosts
-    known to ignore it the path's case as well. An address
-    that means something on one machine only (a path, file://, localhost) gives None.
+    Credentials, the scheme and its usual port, ".git" and the host's case are dropped, and the
+    path's case on hosts that are known to ignore it. An address that means something on one
+    machine only (a path, file://, localhost) gives None.
     """
     url = url.strip()
     if "://" in url:

@@ -205,13 +205,21 @@ class Memory:
         except Unavailable:
             return stored  # git cannot tell: neither join nor part anything
         placed = store.add_worktree(found.identity, found.name, root, same_repository=same)
-        left = store.counts(stored)["notes"]
-        if left and not same and placed.project_id != stored.project_id:
-            self._left_behind = (
-                f"This folder was part of {stored.identity} with {left} notes, which stay there: "
-                f"it is now taken for {placed.identity}."
-            )
+        if not same and placed.project_id != stored.project_id:
+            left = store.counts(stored)["notes"]
+            if left:
+                self._left_behind = (
+                    f"This folder was part of {stored.identity} with {left} notes, which stay "
+                    f"there: it is now taken for {placed.identity}."
+                )
         return placed
+
+    def _head(self) -> tuple[str | None, str | None]:
+        """Return commit and branch as they stand now; a secret in the branch's name is masked."""
+        if not self.worktree.git:
+            return None, None
+        commit, branch = git.head(self.worktree.root)
+        return commit, redact(branch).text if branch else None
 
     def _has_two_roots(self, stored: Worktree) -> bool:
         """Tell whether the history only got one more root: an orphan branch, a merged library."""
@@ -462,7 +470,7 @@ class Memory:
         hits, withheld = self._hits(place, ranked, filters, limit, include_stale)
         if not ranked:
             self._check_known(place, filters)
-        return SearchResult(query, self.project, ran, tuple(hits), withheld, tuple(notices))
+        return SearchResult(query, place.identity, ran, tuple(hits), withheld, tuple(notices))
 
     def _candidates(
         self, place: Worktree, query: str, asked: list[str], filters: Filters, mode: Mode
@@ -735,7 +743,7 @@ class Memory:
             prefix = f"{relative}/" if relative else ""
             inside = tuple(self._store().paths(place.id, prefix))
             return OutlineResult(
-                redact(relative).text, self.project, "", 0, (), inside, notes, withheld,
+                redact(relative).text, place.identity, "", 0, (), inside, notes, withheld,
                 tuple(self._index_notices(place)),
             )  # fmt: skip
         found = self._files.content(relative) if stat.S_ISREG(mode) else None
@@ -745,7 +753,7 @@ class Memory:
             raise self._no_such_path(place, relative)
         parsed = self._files.outline(relative, *found)
         return OutlineResult(
-            redact(relative).text, self.project, parsed.language, parsed.lines,
+            redact(relative).text, place.identity, parsed.language, parsed.lines,
             _scrubbed(parsed.symbols), (), notes, withheld,
             () if parsed.complete else ("The file has syntax errors.",),
         )  # fmt: skip
@@ -804,14 +812,13 @@ class Memory:
         check_anchor_count(len(anchors))
         placed = tuple(dict.fromkeys(self._anchor(anchor) for anchor in anchors))
         older = self._older(supersedes) if supersedes else None
-        commit, branch = git.head(self.worktree.root) if self.worktree.git else (None, None)
+        commit, branch = self._head()
         at = now()
         note = Note(
             id=random_id(), text=clean.text, kind=kind, tags=marks, anchors=placed, scope=scope,
             trust="proposed", author=redact(self._author()).text,
             agent=redact(agent or self.settings.agent).text,
-            commit=commit, branch=redact(branch).text if branch else None,
-            created_at=at, updated_at=at,
+            commit=commit, branch=branch, created_at=at, updated_at=at,
             supersedes=older.id if older else None,
         )  # fmt: skip
         place = self._place()
@@ -1006,15 +1013,15 @@ class Memory:
         progress = background.progress if background is not None else None
         if background is not None and background.error:
             degraded.append(f"Indexing failed: {background.error}")
-        commit, branch = git.head(self.worktree.root) if self.worktree.git else (None, None)
+        commit, branch = self._head()
         return Status(
             version=__version__,
             database=str(store.path),
             database_bytes=store.size(),
             schema_version=store.schema_version(),
-            project=self.project,
+            project=place.identity,
             root=str(self.worktree.root),
-            branch=redact(branch).text if branch else None,
+            branch=branch,
             commit=commit,
             counts=store.counts(place),
             indexed_at=place.indexed_at,

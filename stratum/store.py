@@ -432,15 +432,10 @@ class Store:
 
         A remote's address is the better name to show; the project that has it goes on.
         """
-        shown = self._value("SELECT identity FROM project WHERE id = ?", (old,))
-        if new is None:
-            self._run("INSERT INTO project_name VALUES (?, ?)", (identity, old))
+        if new is None or new == old:
+            self._run("INSERT OR IGNORE INTO project_name VALUES (?, ?)", (identity, old))
+            shown = self._value("SELECT identity FROM project WHERE id = ?", (old,))
             if is_makeshift(shown) or not is_makeshift(identity):
-                self._run("UPDATE project SET identity = ?, name = ? WHERE id = ?",
-                          (identity, name, old))  # fmt: skip
-            return old
-        if new == old:
-            if not is_makeshift(identity):
                 self._run("UPDATE project SET identity = ?, name = ? WHERE id = ?",
                           (identity, name, old))  # fmt: skip
             return old
@@ -1010,12 +1005,10 @@ class Store:
         self._run("UPDATE record SET created_at = ? WHERE id = ?", (note.created_at, record_id))
         self._run(
             "INSERT OR REPLACE INTO note (record_id, text, text_hash, scope, trust, author, agent,"
-            " commit_id, branch, updated_at, clock, supersedes, deleted_at, superseded_by)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT r.uid FROM note n"
-            " JOIN record r ON r.id = n.record_id WHERE n.supersedes = ?))",
+            " commit_id, branch, updated_at, clock, supersedes, deleted_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (record_id, note.text, text_hash, note.scope, note.trust, note.author, note.agent,
-             note.commit, note.branch, note.updated_at, clock, note.supersedes, note.deleted_at,
-             note.id),
+             note.commit, note.branch, note.updated_at, clock, note.supersedes, note.deleted_at),
         )  # fmt: skip
         for tag in note.tags:
             self._run("INSERT OR IGNORE INTO note_tag VALUES (?, ?)", (record_id, tag))
@@ -1024,18 +1017,15 @@ class Store:
                 "INSERT INTO anchor VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (record_id, ord_, a.path, a.symbol, a.start_line, a.end_line, a.blob, a.body_hash),
             )
-        self._run(  # what it superseded in its state before lives again, or by another's leave
+        # anew for the note itself, for what it supersedes and for what it superseded before
+        self._run(
             "UPDATE note SET superseded_by = (SELECT r.uid FROM note n JOIN record r"
             " ON r.id = n.record_id WHERE n.supersedes ="
-            " (SELECT uid FROM record WHERE id = note.record_id)) WHERE superseded_by = ?",
-            (note.id,),
+            " (SELECT uid FROM record WHERE id = note.record_id))"
+            " WHERE record_id = ? OR superseded_by = ?"
+            " OR record_id = (SELECT id FROM record WHERE uid = ?)",
+            (record_id, note.id, note.supersedes),
         )
-        if note.supersedes:
-            self._run(
-                "UPDATE note SET superseded_by = ? WHERE record_id ="
-                " (SELECT id FROM record WHERE uid = ?)",
-                (note.id, note.supersedes),
-            )
         if note.scope == "team":  # `personal` stops here, where no caller can forget it
             self._run("INSERT INTO outbox (record_id, clock) VALUES (?, ?)", (record_id, clock))
 
