@@ -58,6 +58,15 @@ def test_lines_are_found_again_where_they_moved_to() -> None:
     assert moved == Verdict("moved", "a.py", 4, 6)
 
 
+def test_lines_that_stood_in_two_places_are_never_called_moved() -> None:
+    block = "a\nb\nc\n"
+    marked = lines_hash(block + "x\n" + block, 1, 3, mark=True)
+    anchor = Anchor("a.py", None, 1, 3, "old", marked)
+    assert judge(anchor, current(text=block + "y\n" + block)).freshness == "fresh"
+    assert judge(anchor, current(text="a\nB\nc\nx\n" + block)).freshness == "changed"
+    assert lines_hash(TEXT, 1, 3, mark=True) == lines_hash(TEXT, 1, 3)
+
+
 def test_fewer_than_three_lines_elsewhere_may_be_others() -> None:
     for last in (2, 3):
         anchor = Anchor("a.py", None, 2, last, "old", lines_hash(TEXT, 2, last))

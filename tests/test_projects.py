@@ -83,9 +83,12 @@ def test_a_repository_joins_the_project_that_has_its_remote(
             opened.warm_up()
         mine = memory.write("Totals include tax.").note
         theirs = other.write("Zebras pay no tax.").note
-        assert told(memory) == {mine.id}
+        assert (told(memory), told(other)) == ({mine.id}, {theirs.id})
         git(repository, "remote", "add", "origin", SHOP)
         memory.index()
+        assert told(other) == {mine.id, theirs.id}
+        with Memory(settings, named) as cold:
+            assert told(cold) == {mine.id, theirs.id}
         for opened in (memory, other):
             opened.index()
             opened.warm_up()
@@ -120,11 +123,16 @@ def test_a_fork_leaves_the_notes_with_the_clone_of_the_origin(
 ) -> None:
     git(repository, "remote", "add", "origin", SHOP)
     second = clone(repository, "second", SHOP)
-    with Memory(settings, repository) as memory, Memory(settings, second) as other:
+    with (
+        Memory(settings, repository) as memory,
+        Memory(settings, second) as other,
+        Memory(settings, second) as older,
+    ):
         note = memory.write("Totals include tax.").note
-        assert told(other) == {note.id}
+        assert told(other) == told(older) == {note.id}
         git(second, "remote", "set-url", "origin", FORK)
         other.index()
+        assert told(older) == set()
         assert (told(memory), told(other)) == ({note.id}, set())
         assert (memory.project, other.project) == ("example.org/ada/shop", "example.org/bob/shop")
 
@@ -223,12 +231,13 @@ def test_a_new_repository_in_a_folder_that_was_known_by_its_place_is_told_nothin
         with Memory(settings, root) as memory:
             notes.append(memory.write(f"Tax is due in the {turn} month.").note.id)
             assert told(memory) == {notes[-1]}
-        make_repository(root, {f"{turn}.py": f"{turn} = 1\n"})
+        make_repository(root, {f"{turn}.py": f"{turn} = 1\n", "both.py": "both = 1\n"})
         with Memory(settings, root) as memory:
             memory.index()
             assert told(memory) == {notes[-1]}
-            found = memory.search(turn, filters=Filters(stratum="code"))
-            assert found.hits[0].path == f"{turn}.py"
+            for name in (turn, "both"):
+                found = memory.search(name, filters=Filters(stratum="code"), mode="lexical")
+                assert found.hits[0].path == f"{name}.py"
         shutil.rmtree(root)
 
 
