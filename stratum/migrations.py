@@ -193,6 +193,58 @@ def m002_names_of_projects_and_change_times(db: apsw.Connection) -> None:
     )
 
 
+def m003_histories_and_what_tells_anchors_apart(db: apsw.Connection) -> None:
+    """Add past commits, and what an anchor needs to be followed without being mistaken.
+
+    Anchors made before have no `outline_version`: their hashes are made anew from git's objects
+    before they are compared.
+    """
+    db.execute(
+        """
+        ALTER TABLE anchor ADD COLUMN signature TEXT;
+        ALTER TABLE anchor ADD COLUMN twins INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE anchor ADD COLUMN copies INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE anchor ADD COLUMN context TEXT;
+        ALTER TABLE anchor ADD COLUMN outline_version INTEGER;
+        CREATE INDEX symbol_body ON symbol (body_hash);
+
+        -- A past commit: its record holds subject and body.
+        CREATE TABLE history (
+            record_id INTEGER PRIMARY KEY REFERENCES record(id),
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            commit_id TEXT NOT NULL,
+            author TEXT NOT NULL,        -- a hash of the address
+            weight REAL NOT NULL,        -- 1, less for what says little about its files
+            reverts TEXT,                -- the commit that this one takes back
+            files INTEGER NOT NULL,      -- how many it touched, also where they are not listed
+            mapped INTEGER NOT NULL DEFAULT 0,  -- whether the touched symbols were looked for
+            UNIQUE (project_id, commit_id)
+        );
+        CREATE INDEX history_reverts ON history (project_id, reverts) WHERE reverts IS NOT NULL;
+        -- The files a commit touched, and the symbols in them, one on each line.
+        CREATE TABLE touched (
+            record_id INTEGER NOT NULL REFERENCES history(record_id) ON DELETE CASCADE,
+            path TEXT NOT NULL,
+            symbols TEXT NOT NULL DEFAULT '',
+            PRIMARY KEY (record_id, path)
+        ) WITHOUT ROWID;
+        CREATE INDEX touched_path ON touched (path);
+        -- Which commits can be reached from a worktree's HEAD, as far as `history_head` says.
+        CREATE TABLE reachable (
+            worktree_id INTEGER NOT NULL REFERENCES worktree(id) ON DELETE CASCADE,
+            record_id INTEGER NOT NULL REFERENCES history(record_id) ON DELETE CASCADE,
+            PRIMARY KEY (worktree_id, record_id)
+        ) WITHOUT ROWID;
+        CREATE INDEX reachable_record ON reachable (record_id);
+        ALTER TABLE worktree ADD COLUMN history_head TEXT;
+        """
+    )
+
+
 Migration = Callable[[apsw.Connection], None]
-MIGRATIONS: tuple[Migration, ...] = (m001_create_tables, m002_names_of_projects_and_change_times)
+MIGRATIONS: tuple[Migration, ...] = (
+    m001_create_tables,
+    m002_names_of_projects_and_change_times,
+    m003_histories_and_what_tells_anchors_apart,
+)
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -22,7 +22,7 @@ MODES = ("hybrid", "lexical", "vector")
 SCOPES = ("personal", "team")
 STALE = ("changed", "gone", "other-branch")
 # Order in which vectors are made; 0 means that words alone must find the record.
-EMBED_NEVER, EMBED_NOTE, EMBED_FILE, EMBED_SYMBOL = 0, 1, 2, 3
+EMBED_NEVER, EMBED_NOTE, EMBED_FILE, EMBED_SYMBOL, EMBED_COMMIT = 0, 1, 2, 3, 4
 
 
 def to_plain(value: Any) -> Any:
@@ -74,7 +74,11 @@ class Anchor:
     """The place a note speaks of, with the hashes by which it is judged later.
 
     `symbol` and the lines are empty when the note is about the whole file. `blob` is the git blob
-    id of the file's content when the note was written, `body_hash` that of the symbol's tokens.
+    id of the file's content when the note was written, `body_hash` a hash of the symbol's tokens,
+    of the lines or of the whole file's tokens, by the outline of `outline_version` (None: of a
+    version before these were kept). What must not be mistaken for the place:
+    `twins` counts the definitions of this name and body in the file, `copies` those of this last
+    name and body in the whole tree (0: not known); `context` is a hash of the lines around lines.
     """
 
     path: str
@@ -83,17 +87,28 @@ class Anchor:
     end_line: int | None = None
     blob: str | None = None
     body_hash: str | None = None
+    signature: str | None = None
+    twins: int = 1
+    copies: int = 0
+    context: str | None = None
+    outline_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What has become of an anchor or a note: the freshness, where it is now, and why."""
+    """What has become of an anchor: the freshness, where it is now, and why.
+
+    `change` says in up to two lines how a stale one differs and in which commit; it costs a look
+    into the history and is filled in where somebody asks for stale notes.
+    """
 
     freshness: Freshness
     path: str | None = None
     start_line: int | None = None
     end_line: int | None = None
     reason: str = ""
+    symbol: str | None = None
+    change: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +198,9 @@ class Hit:
     """One line of a search result. `get` with the id expands it.
 
     `title` is a qualified symbol, a path or a note's kind; `text` is one line. `freshness` is None
-    for code, which is read from the tree as it stands. `origin` says who wrote a note.
+    for code, which is read from the tree as it stands. `origin` says who wrote a note or made a
+    commit. `change` says in up to two lines what became of the place of a stale note. `paths` are
+    the files that a commit touched, the first ones of many.
     """
 
     id: str
@@ -198,6 +215,8 @@ class Hit:
     freshness: Freshness | None = None
     origin: str = ""
     tags: tuple[str, ...] = ()
+    change: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +265,22 @@ class OutlineResult:
     files: tuple[str, ...]
     notes: tuple[Hit, ...]
     withheld_stale: int = 0
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What has become of all notes of a project, or with `base` which of them a branch breaks.
+
+    `freshness` holds every note that was judged by its id, `counts` how many there are of each.
+    `stale` are those that do not hold; with `base`, only those that held there.
+    """
+
+    project: str
+    base: str | None
+    freshness: dict[str, Freshness]
+    counts: dict[str, int]
+    stale: tuple[Hit, ...]
     notices: tuple[str, ...] = ()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from stratum import store as store_module
+from stratum import database
 from stratum.errors import NewerStore, StoreUnavailable
 from stratum.migrations import MIGRATIONS, SCHEMA_VERSION
 from stratum.models import Filters, NewRecord, NewSymbol
@@ -263,7 +263,7 @@ def test_a_home_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 def test_a_locked_database_is_a_retryable_sentence_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 50)
     path = tmp_path / "stratum.db"
     store = open_store(path)
     place = store.add_worktree("x", "x", "/x")

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stratum import Filters, Settings
+from stratum.database import vec0_path
 from stratum.embedder import Embedder, open_embedder
 from stratum.resident import ResidentIndex
-from stratum.store import Space, Store, open_store, vec0_path
+from stratum.store import Space, Store, open_store
 from stratum.terms import query_terms
 
 Ranked = list[tuple[int, float]]
