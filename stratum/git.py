@@ -21,6 +21,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote
 
 from stratum.errors import InvalidInput, NotInProject, Unavailable
@@ -31,6 +32,7 @@ TIMEOUT = 60.0  # seconds; the log of a large history takes a few
 _SUBCOMMANDS = frozenset(
     (
         "cat-file",
+        "diff-index",
         "diff-tree",
         "for-each-ref",
         "log",
@@ -42,7 +44,7 @@ _SUBCOMMANDS = frozenset(
         "show",
     )
 )
-_SHOWS_DIFFS = frozenset(("diff-tree", "log", "show"))
+_SHOWS_DIFFS = frozenset(("diff-index", "diff-tree", "log", "show"))
 _SAFE_CONFIG = (
     "core.fsmonitor=false",  # may name a program that `ls-files` starts
     f"core.hooksPath={os.devnull}",
@@ -204,6 +206,171 @@ def has_commit(root: Path, commits: Iterable[str]) -> bool:
     )
 
 
+def ancestry(root: Path, commits: Iterable[str]) -> dict[str, Literal["within", "apart"]]:
+    """Tell which commits HEAD is built on ("within") and which it is not ("apart").
+
+    Commits that the repository does not have are left out of the answer.
+
+    Raises:
+        Unavailable: git is missing or failed.
+    """
+    asked = "\n".join(commits).encode()
+    present = run_git(root, "rev-list", "--no-walk", "--ignore-missing", "--stdin", stdin=asked)
+    found = present.decode("ascii").split()
+    if not found:
+        return {}
+    beyond = run_git(root, "rev-list", "--stdin", stdin=present + b"^HEAD\n")
+    apart = set(beyond.decode("ascii").split())
+    return {commit: "apart" if commit in apart else "within" for commit in found}
+
+
+def is_shallow(root: Path) -> bool:
+    """Tell whether the history is cut off, so that a commit may be missing that HEAD is built on.
+
+    Raises:
+        Unavailable: The repository is damaged.
+    """
+    layout = _layout(root)
+    return layout is not None and bool(_read(layout.common / "shallow"))
+
+
+def past_tips(root: Path, branch: str) -> set[str]:
+    """Return the commits that a branch pointed to in this clone, as far as its log reaches.
+
+    A commit among them that HEAD is not built on was amended, rebased or reset away.
+
+    Raises:
+        Unavailable: The repository is damaged.
+    """
+    layout = _layout(root)
+    said = _read(layout.common / "logs" / "refs" / "heads" / branch) if layout else None
+    lines = (said or "").splitlines()
+    return {tip for line in lines for tip in line.split(" ", 2)[:2] if _OBJECT_ID.fullmatch(tip)}
+
+
+def renames(root: Path, commit: str, until: str | None = None) -> dict[str, str]:
+    """Return old path -> new path of the files renamed since a commit.
+
+    `until` is a later commit; without it the index decides, so that `git mv` counts at once.
+
+    Raises:
+        Unavailable: git is missing or failed, or has no such commit.
+    """
+    how = ("-M", "-z", "--name-status", "--diff-filter=R")
+    if until is None:
+        said = run_git(root, "diff-index", "--cached", *how, commit, "--")
+    else:
+        said = run_git(root, "diff-tree", "-r", *how, commit, until, "--")
+    parts = said.split(b"\0")[:-1]
+    return {
+        os.fsdecode(old): os.fsdecode(new)
+        for old, new in zip(parts[1::3], parts[2::3], strict=True)
+    }
+
+
+def blobs(root: Path, ids: Iterable[str]) -> dict[str, bytes]:
+    """Return the contents of blobs by id; ids that git does not know as blobs are left out.
+
+    Raises:
+        Unavailable: git is missing or failed.
+    """
+    asked = list(dict.fromkeys(ids))
+    said = run_git(root, "cat-file", "--batch", stdin="".join(f"{id_}\n" for id_ in asked).encode())
+    found: dict[str, bytes] = {}
+    start = 0
+    for id_ in asked:
+        end = said.index(b"\n", start)
+        head = said[start:end].split(b" ")
+        start = end + 1
+        if len(head) == 3 and head[1] in (b"blob", b"commit", b"tree", b"tag"):
+            size = int(head[2])
+            if head[1] == b"blob":
+                found[id_] = said[start : start + size]
+            start += size + 1
+    return found
+
+
+def blob_ids(root: Path, commit: str, paths: Iterable[str]) -> dict[str, str]:
+    """Return the ids of the blobs that stood at these paths in a commit.
+
+    Raises:
+        Unavailable: git is missing or failed, or has no such commit.
+    """
+    wanted = list(paths)
+    if not wanted:
+        return {}
+    said = run_git(root, "ls-tree", "-z", "-r", "--full-tree", commit, "--", *wanted)
+    found: dict[str, str] = {}
+    for entry in said.split(b"\0")[:-1]:
+        facts, _, path = entry.partition(b"\t")
+        mode, kind, id_ = facts.split()
+        if kind == b"blob" and mode != b"120000":
+            found[os.fsdecode(path)] = id_.decode("ascii")
+    return found
+
+
+def left_out(root: Path, paths: Iterable[str]) -> dict[str, str]:
+    """Return the blob ids of files that a sparse checkout does not put into the working tree.
+
+    Raises:
+        Unavailable: git is missing or failed.
+    """
+    wanted = list(paths)
+    if not wanted:
+        return {}
+    found: dict[str, str] = {}
+    for entry in run_git(root, "ls-files", "-z", "-t", "-s", "--", *wanted).split(b"\0")[:-1]:
+        facts, _, path = entry.partition(b"\t")
+        tag, _, id_, _ = facts.split()
+        if tag == b"S":
+            found[os.fsdecode(path)] = id_.decode("ascii")
+    return found
+
+
+def commits_touching(root: Path, since: str, path: str) -> list[tuple[str, str, str]]:
+    """Return (id, date, subject) of the commits after `since` that touched a path, oldest first.
+
+    Raises:
+        Unavailable: git is missing or failed, or has no such commit.
+    """
+    said = run_git(
+        root, "log", "--no-merges", "--reverse", "-z", "--format=%H%n%cs%n%s",
+        f"{since}..HEAD", "--", path,
+    )  # fmt: skip
+    entries = (
+        entry.decode("utf-8", "replace").split("\n", 2) for entry in said.split(b"\0") if entry
+    )
+    return [(id_, date, subject) for id_, date, subject in entries]
+
+
+def fork_point(root: Path, base: str) -> str:
+    """Return the commit at which HEAD parted from a branch, tag or commit.
+
+    Raises:
+        InvalidInput: git knows no such commit, or the two have no commit in common.
+        Unavailable: git is missing or failed.
+    """
+    shown = _clean(base)
+    if not installed():
+        raise _missing()
+    try:
+        commit = run_git(
+            root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}"
+        )
+    except (Unavailable, ValueError):
+        raise InvalidInput(
+            f"git knows no commit {shown!r} here.",
+            hint="Give a branch, a tag or a commit, such as origin/main; CI may have to fetch it.",
+        ) from None
+    try:
+        return run_git(root, "merge-base", commit.decode().strip(), "HEAD").decode().strip()
+    except Unavailable:
+        raise InvalidInput(
+            f"HEAD and {shown!r} have no commit in common.",
+            hint="In a shallow clone, fetch more of the history: git fetch --unshallow.",
+        ) from None
+
+
 def blob_id(data: bytes) -> str:
     """Return the id git gives to a content: the SHA-1 of its header and its bytes, in hex."""
     digest = hashlib.sha1(b"blob %d\0" % len(data), usedforsecurity=False)
@@ -216,22 +383,23 @@ def installed() -> bool:
     return _program() is not None
 
 
-def run_git(root: Path, *arguments: str, timeout: float = TIMEOUT) -> bytes:
+def run_git(root: Path, *arguments: str, stdin: bytes = b"", timeout: float = TIMEOUT) -> bytes:
     """Run one reading git subcommand at the top of a working tree and return what it prints.
 
-    Arguments that are paths are taken literally, never as patterns. `timeout` is in seconds.
+    Arguments that are paths are taken literally, never as patterns; `stdin` is what it reads from
+    its standard input. `timeout` is in seconds.
 
     Raises:
         Unavailable: git is missing, failed, refused or took too long; the sentence says which.
         ValueError: The subcommand is not one that only reads.
     """
-    if arguments[0] not in _SUBCOMMANDS:
+    # without --cached diff-index turns working files into blobs
+    unsafe = arguments[0] == "diff-index" and arguments[1] != "--cached"
+    if arguments[0] not in _SUBCOMMANDS or unsafe:
         raise ValueError(f"git {arguments[0]} may write, or start programs that a repository names")
     program = _program()
     if program is None:
-        raise Unavailable(
-            "git was not found on PATH.", hint="Install git, or add its folder to PATH."
-        )
+        raise _missing()
     command = [program, "--no-pager", "-C", str(root)]
     for setting in _SAFE_CONFIG:
         command += ("-c", setting)
@@ -242,7 +410,7 @@ def run_git(root: Path, *arguments: str, timeout: float = TIMEOUT) -> bytes:
     try:
         done = subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             env=_environment(root),
             timeout=timeout,
@@ -278,6 +446,10 @@ def _environment(root: Path) -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
     }
+
+
+def _missing() -> Unavailable:
+    return Unavailable("git was not found on PATH.", hint="Install git, or add its folder to PATH.")
 
 
 def _failure(root: Path, stderr: bytes) -> Unavailable:

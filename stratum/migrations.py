@@ -205,6 +205,7 @@ def m003_histories_and_what_tells_anchors_apart(db: apsw.Connection) -> None:
         ALTER TABLE anchor ADD COLUMN twins INTEGER NOT NULL DEFAULT 1;
         ALTER TABLE anchor ADD COLUMN copies INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE anchor ADD COLUMN context TEXT;
+        ALTER TABLE anchor ADD COLUMN within TEXT;
         ALTER TABLE anchor ADD COLUMN outline_version INTEGER;
         CREATE INDEX symbol_body ON symbol (body_hash);
 

@@ -78,7 +78,8 @@ class Anchor:
     of the lines or of the whole file's tokens, by the outline of `outline_version` (None: of a
     version before these were kept). What must not be mistaken for the place:
     `twins` counts the definitions of this name and body in the file, `copies` those of this last
-    name and body in the whole tree (0: not known); `context` is a hash of the lines around lines.
+    name and body in the whole tree (0: not known). Of lines, `context` is a hash of their
+    neighbours and `within` the definition they stand in, as "name@body hash".
     """
 
     path: str
@@ -91,6 +92,7 @@ class Anchor:
     twins: int = 1
     copies: int = 0
     context: str | None = None
+    within: str | None = None
     outline_version: int | None = None
 
 
