@@ -1,17 +1,22 @@
 """What has become of the place a note speaks of: anchor + file as it stands -> verdict; pure.
 
-A verdict is reached at read time. Same content: fresh. Otherwise the symbol's tokens decide, then
-the text of the lines, so that a moved or reformatted definition stays fresh and an edited one does
-not. A note is as fresh as its worst anchor; without an anchor it is "unanchored", never "fresh".
+A verdict is reached at read time. Same content: fresh. Otherwise the symbol's tokens decide, or the
+text of the lines, so that a moved or reformatted definition stays fresh and an edited one does not.
+A note is as fresh as its worst anchor; without an anchor it is "unanchored", never "fresh".
+
+What cannot be told apart is never called fresh: of twins (definitions with the same name and body)
+none may have changed, and lines that stood in several places are only followed through a diff.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from stratum.models import Anchor, Freshness, Outline, Verdict
+from stratum.models import Anchor, Freshness, Symbol, Verdict
 
 # Fewer lines than these (blank ones not counted) stand in many places by accident.
 _TELLING_LINES = 3
@@ -20,26 +25,70 @@ _REPEATED = "="  # ends the hash of lines that stood in several places
 _ORDER: tuple[Freshness, ...] = ("fresh", "moved", "other-branch", "changed", "gone")
 
 
+class Content(Protocol):
+    """A file as it stands, or stood in some commit. What costs time is done when asked for."""
+
+    @property
+    def blob(self) -> str:
+        """The git blob id of the content."""
+
+    def text(self) -> str:
+        """Return the text."""
+
+    def definitions(self, name: str) -> Sequence[Symbol]:
+        """Return the definitions of a qualified name, in order."""
+
+    def token_hash(self) -> str:
+        """Return the hash of the whole content in which formatting does not count."""
+
+
 @dataclass(frozen=True, slots=True)
-class CurrentFile:
-    """A file as it stands: its blob id, its text and its outline."""
+class Judgement:
+    """The freshness of a note, a verdict for each of its anchors, and why it is not of this branch.
 
-    blob: str
-    text: str
-    outline: Outline
-
-
-def lines_hash(text: str, start_line: int, end_line: int, *, mark: bool = False) -> str:
-    """Return the hash by which a range of lines is found again.
-
-    White space at the ends of lines and the indentation they have in common do not count. With
-    `mark` it says whether the same lines stand elsewhere too: then they are never called moved.
+    `elsewhere` is "" unless the freshness is "other-branch".
     """
+
+    freshness: Freshness
+    verdicts: tuple[Verdict, ...]
+    elsewhere: str = ""
+
+
+def last_name(name: str) -> str:
+    """Return the last part of a qualified name or of a heading's path: what moves with the body."""
+    return name.rsplit(" > ", 1)[-1].rsplit(".", 1)[-1]
+
+
+def lines_anchor(
+    path: str, start: int, end: int, blob: str, text: str, symbols: Sequence[Symbol]
+) -> Anchor:
+    """Return an anchor on lines of a file that defines `symbols`, as they are found again."""
     lines = text.split("\n")
-    found = _hash(lines[start_line - 1 : end_line])
-    if mark and len(_places(lines, end_line - start_line + 1, found)) > 1:
-        return found + _REPEATED
-    return found
+    length = end - start + 1
+    block = lines_hash(lines[start - 1 : end])
+    places = _places(lines, length, block)
+    around = _around(lines, start, end)
+    alike = [first for first in places if _around(lines, first, first + length - 1) == around]
+    return Anchor(
+        path,
+        None,
+        start,
+        end,
+        blob,
+        block + _REPEATED * (len(places) > 1),
+        context=around + _REPEATED * (len(alike) > 1),
+        within=_innermost(symbols, start, end),
+    )
+
+
+def _innermost(symbols: Sequence[Symbol], start: int, end: int) -> str | None:
+    """Return "name@body hash" of the smallest definition around lines; None if it has a twin."""
+    around = [s for s in symbols if s.start_line <= start and end <= s.end_line]
+    if not around:
+        return None
+    found = min(around, key=lambda symbol: symbol.end_line - symbol.start_line)
+    twins = [s for s in symbols if (s.name, s.body_hash) == (found.name, found.body_hash)]
+    return f"{found.name}@{found.body_hash}" if len(twins) == 1 else None
 
 
 def _places(lines: Sequence[str], length: int, wanted: str) -> list[int]:
@@ -47,26 +96,54 @@ def _places(lines: Sequence[str], length: int, wanted: str) -> list[int]:
     return [
         first + 1
         for first in range(len(lines) - length + 1)
-        if _hash(lines[first : first + length]) == wanted
+        if lines_hash(lines[first : first + length]) == wanted
     ]
 
 
-def _hash(lines: Sequence[str]) -> str:
+def lines_hash(lines: Sequence[str]) -> str:
+    """Hash lines without the white space at their ends and the indentation they have in common."""
     indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
-    plain = "\n".join(line[indent:].rstrip() for line in lines)
-    return hashlib.blake2b(plain.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return _digest("\n".join(line[indent:].rstrip() for line in lines))
 
 
-def judge(anchor: Anchor, current: CurrentFile | None) -> Verdict:
-    """Return the verdict on one anchor; `current` is None when its file does not exist."""
-    if current is None:
+def _around(lines: Sequence[str], start: int, end: int) -> str:
+    """Hash the nearest lines above and below a range that are not blank."""
+    above = next((line.strip() for line in reversed(lines[: start - 1]) if line.strip()), "\0")
+    below = next((line.strip() for line in lines[end:] if line.strip()), "\0")
+    return _digest(f"{above}\n{below}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def _nothing() -> str | None:
+    return None
+
+
+def judge(
+    anchor: Anchor, content: Content | None, old_text: Callable[[], str | None] = _nothing
+) -> Verdict:
+    """Return the verdict on one anchor.
+
+    Args:
+        anchor: The place as it was.
+        content: The file as it stands; None when it does not exist.
+        old_text: Gives the file's text as it was, None where it is not to be had; asked only where
+            the hashes of lines do not tell.
+    """
+    if content is None:
         return Verdict("gone", anchor.path, reason=f"{anchor.path} no longer exists")
-    if anchor.blob == current.blob:
-        return Verdict("fresh", anchor.path, anchor.start_line, anchor.end_line)
+    if anchor.blob == content.blob:
+        return Verdict(
+            "fresh", anchor.path, anchor.start_line, anchor.end_line, symbol=anchor.symbol
+        )
     if anchor.symbol:
-        return _judge_symbol(anchor, current.outline)
+        return _judge_symbol(anchor, content.definitions(anchor.symbol))
     if anchor.start_line and anchor.end_line:
-        return _judge_lines(anchor, current.text)
+        return _judge_lines(anchor, content, old_text)
+    if anchor.body_hash and anchor.body_hash == content.token_hash():
+        return Verdict("fresh", anchor.path)
     return Verdict("changed", anchor.path, reason=f"{anchor.path} was edited")
 
 
@@ -77,40 +154,111 @@ def worst(verdicts: Sequence[Verdict]) -> Freshness:
     return max((verdict.freshness for verdict in verdicts), key=_ORDER.index)
 
 
-def _judge_symbol(anchor: Anchor, outline: Outline) -> Verdict:
-    named = [symbol for symbol in outline.symbols if symbol.name == anchor.symbol]
+def _judge_symbol(anchor: Anchor, named: Sequence[Symbol]) -> Verdict:
+    assert anchor.symbol is not None  # noqa: S101 - the caller has looked
+    if not named:
+        return Verdict("gone", anchor.path, reason=f"{anchor.symbol} is no longer in {anchor.path}")
+
+    def distance(symbol: Symbol) -> tuple[bool, int]:
+        other_head = symbol.signature != anchor.signature
+        return other_head, abs(symbol.start_line - (anchor.start_line or 0))
+
     same = [symbol for symbol in named if symbol.body_hash == anchor.body_hash]
-    if same:
-        # duplicates of one name and one body: the nearest to the old place is the one meant
-        found = min(same, key=lambda symbol: abs(symbol.start_line - (anchor.start_line or 0)))
-        stayed = found.start_line == anchor.start_line
-        freshness: Freshness = "fresh" if stayed else "moved"
-        return Verdict(freshness, anchor.path, found.start_line, found.end_line)
-    if named:
-        found = named[0]
-        return Verdict(
-            "changed",
-            anchor.path,
-            found.start_line,
-            found.end_line,
-            reason=f"{anchor.symbol} was edited",
-        )
-    return Verdict("gone", anchor.path, reason=f"{anchor.symbol} is no longer in {anchor.path}")
-
-
-def _judge_lines(anchor: Anchor, text: str) -> Verdict:
-    start, end = anchor.start_line or 1, anchor.end_line or 1
-    wanted = anchor.body_hash or ""
-    lines = text.split("\n")
-    if _hash(lines[start - 1 : end]) == wanted.removesuffix(_REPEATED):
-        return Verdict("fresh", anchor.path, start, end)
-    length = end - start + 1
-    places = _places(lines, length, wanted)
-    if len(places) == 1:  # more than one: nobody can say which was meant
-        first = places[0]
-        telling = sum(bool(line.strip()) for line in lines[first - 1 : first - 1 + length])
-        if telling >= _TELLING_LINES:
-            return Verdict("moved", anchor.path, first, first + length - 1)
+    found = min(same or named, key=distance)
+    if len(same) >= anchor.twins:
+        freshness: Freshness = "fresh" if found.start_line == anchor.start_line else "moved"
+        reason = ""
+    else:
+        freshness = "changed"
+        which = f"one of the {anchor.twins} equal definitions of " if same else ""
+        reason = f"{which}{anchor.symbol} was edited"
     return Verdict(
-        "changed", anchor.path, reason=f"lines {start}-{end} of {anchor.path} were edited"
+        freshness, anchor.path, found.start_line, found.end_line, reason, symbol=anchor.symbol
     )
+
+
+def _judge_lines(anchor: Anchor, content: Content, old_text: Callable[[], str | None]) -> Verdict:
+    start, end = anchor.start_line or 1, anchor.end_line or 1
+    lines = content.text().split("\n")
+    length = end - start + 1
+    first = _found_again(anchor, lines, length)
+    if first is None:
+        around = _reformatted(anchor, content)
+        if around is not None:
+            return Verdict("moved", anchor.path, around.start_line, around.end_line)
+        before = old_text()
+        first = _mapped(before.split("\n"), lines, start, end) if before is not None else None
+    if first is None:
+        return Verdict(
+            "changed", anchor.path, reason=f"lines {start}-{end} of {anchor.path} were edited"
+        )
+    return Verdict("fresh" if first == start else "moved", anchor.path, first, first + length - 1)
+
+
+def _found_again(anchor: Anchor, lines: Sequence[str], length: int) -> int | None:
+    """Return the only place where an anchor's lines stand, if it cannot be another one."""
+    wanted = anchor.body_hash or ""
+    places = _places(lines, length, wanted.removesuffix(_REPEATED))
+    alike = [
+        first for first in places if _around(lines, first, first + length - 1) == anchor.context
+    ]
+    if len(alike) == 1:
+        return alike[0]
+    if len(places) == 1 and not wanted.endswith(_REPEATED):
+        first = places[0]
+        if _telling(lines[first - 1 : first - 1 + length]):
+            return first
+    return None
+
+
+def _reformatted(anchor: Anchor, content: Content) -> Symbol | None:
+    """Return the definition around the lines if it has the same tokens as before."""
+    name, _, body_hash = (anchor.within or "").rpartition("@")
+    same = [s for s in content.definitions(name) if s.body_hash == body_hash] if name else []
+    return same[0] if len(same) == 1 else None
+
+
+def _mapped(before: list[str], now: list[str], start: int, end: int) -> int | None:
+    """Return where a range of lines stands now by a diff, None when any of them was touched.
+
+    Few lines need a neighbour that stayed with them: by itself a diff pairs any two equal lines.
+    """
+    wide = (start, end) if _telling(before[start - 1 : end]) else _widened(before, start, end)
+    for old, new, size in _unchanged(before, now):
+        above, below = (wide[0], end), (start, wide[1])
+        if any(old < first and last <= old + size for first, last in (above, below)):
+            return start - old + new
+    return None
+
+
+def _widened(lines: Sequence[str], start: int, end: int) -> tuple[int, int]:
+    """Return the nearest lines above and below that are not blank; 0 or one past the end: none."""
+    above = next((n for n in range(start - 1, 0, -1) if lines[n - 1].strip()), 0)
+    below = next((n for n in range(end + 1, len(lines) + 1) if lines[n - 1].strip()), 0)
+    return above, below or len(lines) + 1
+
+
+def _unchanged(before: list[str], now: list[str]) -> list[tuple[int, int, int]]:
+    """Return (old start, new start, length) of what two texts have in common, 0-based.
+
+    Equal beginnings and ends are taken off first: the matcher takes quadratic time.
+    """
+    most = min(len(before), len(now))
+    head = next((n for n in range(most) if before[n] != now[n]), most)
+    most -= head
+    tail = next((n for n in range(most) if before[-1 - n] != now[-1 - n]), most)
+    old, new = before[head : len(before) - tail], now[head : len(now) - tail]
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    middle = [(m.a + head, m.b + head, m.size) for m in matcher.get_matching_blocks()]
+    blocks = [(0, 0, head), *middle, (len(before) - tail, len(now) - tail, tail)]
+    joined: list[tuple[int, int, int]] = []
+    for a, b, size in blocks:
+        if joined and joined[-1][0] + joined[-1][2] == a and joined[-1][1] + joined[-1][2] == b:
+            joined[-1] = (*joined[-1][:2], joined[-1][2] + size)
+        elif size:
+            joined.append((a, b, size))
+    return joined
+
+
+def _telling(lines: Sequence[str]) -> bool:
+    return sum(bool(line.strip()) for line in lines) >= _TELLING_LINES

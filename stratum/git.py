@@ -248,6 +248,20 @@ def past_tips(root: Path, branch: str) -> set[str]:
     return {tip for line in lines for tip in line.split(" ", 2)[:2] if _OBJECT_ID.fullmatch(tip)}
 
 
+def index_stamp(root: Path) -> tuple[int, int, int] | None:
+    """Return what differs after every change of git's index, None where there is none.
+
+    Raises:
+        Unavailable: The repository is damaged.
+    """
+    layout = _layout(root)
+    try:
+        found = (layout.folder / "index").stat() if layout else None
+    except OSError:
+        return None
+    return (found.st_size, found.st_mtime_ns, found.st_ino) if found else None
+
+
 def renames(root: Path, commit: str, until: str | None = None) -> dict[str, str]:
     """Return old path -> new path of the files renamed since a commit.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import getpass
 import re
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 from stratum import git, outline, packing, ranking, tree
 from stratum._version import __version__
+from stratum.anchoring import Anchoring
 from stratum.background import Background
 from stratum.config import Settings
 from stratum.embedder import Embedder, open_embedder
@@ -33,7 +34,7 @@ from stratum.errors import (
     Unavailable,
 )
 from stratum.files import Files
-from stratum.freshness import lines_hash, worst
+from stratum.freshness import Judgement
 from stratum.indexer import ProjectChanged, Report, TreeIndexer, embed_pending
 from stratum.models import (
     MODES,
@@ -42,6 +43,7 @@ from stratum.models import (
     STALE,
     STRATA,
     Anchor,
+    CheckReport,
     EmbedderStatus,
     Entry,
     Filters,
@@ -59,6 +61,7 @@ from stratum.models import (
     Transfer,
     Verdict,
     Written,
+    to_plain,
 )
 from stratum.notes import (
     DEFAULT_KIND,
@@ -69,19 +72,19 @@ from stratum.notes import (
     from_line,
     header_line,
     merged,
-    near_names,
     note_record,
     one_line,
     origin,
     shown,
-    split_anchor,
     text_hash,
     to_line,
 )
 from stratum.paths import is_test
+from stratum.placement import Placement
 from stratum.redact import redact
-from stratum.store import Record, Store, Worktree, is_makeshift, now, open_store, random_id
+from stratum.store import Record, Store, Worktree, now, open_store, random_id
 from stratum.terms import query_terms, similarity, terms
+from stratum.verdicts import Verdicts
 
 MAX_QUERY = 32_000  # characters: longer than nearly every issue text
 MAX_LIMIT = 100
@@ -90,6 +93,7 @@ CANDIDATES = 100  # taken from each ranked list before fusion
 # Seconds a search waits for the index: the very first one, and one after the tree may have changed.
 # A small repository is read in less, and so is an edit; a large one answers from what is there.
 FIRST_INDEX_WAIT, EDIT_WAIT = 1.0, 0.3
+CATCH_UP_WAIT = 3.0  # the same for a command, which has no thread that indexes beside it
 EDIT_PAUSE = 2.0  # seconds between two looks for edits
 _TELLING_TERMS = 8
 _INDEX_TRIES = 3  # when other processes change the project meanwhile
@@ -97,6 +101,7 @@ SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near
 _PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
 _SOURCE_LINES = 400  # lines of source that `get` shows
 _PACK_CANDIDATES = 40
+_CHECK_BATCH = 500  # notes judged at once
 
 _TEST_WORDS = frozenset(["test", "tests", "testing", "spec", "specs"])
 _STILL_STALE = (
@@ -128,12 +133,10 @@ class Memory:
 
     def __init__(self, settings: Settings, path: Path, *, resident: bool = False) -> None:
         self.settings = settings
-        self.worktree = _worktree_at(path)
+        self._placement = Placement(path)
         self._resident_wanted = resident
         self._lock = threading.RLock()
         self._opened: Store | None = None
-        self._two_roots: tuple[str, str] | None = None
-        self._left_behind = ""
         self._closed = False
         self._embedder: Embedder | None = None
         self._embedder_error = ""
@@ -143,7 +146,12 @@ class Memory:
         self._background: Background | None = None
         self._stop = threading.Event()
         self._followed = 0.0
-        self._files = Files(self.worktree.root, settings.max_file_bytes, self._known_outline)
+        root = self.worktree.root
+        self._files = Files(root, settings.max_file_bytes, self._known_outline)
+        self._anchoring = Anchoring(root, self._files, self._store, self._place)
+        self._verdicts = Verdicts(
+            root, self.worktree.git, self._files, self._store, self._place, self._catch_up
+        )
 
     def __enter__(self) -> Memory:
         return self
@@ -184,35 +192,14 @@ class Memory:
                 self._opened = open_store(self.settings.database)
             return self._opened
 
+    @property
+    def worktree(self) -> git.Worktree:
+        """The working tree as git knew it last."""
+        return self._placement.worktree
+
     def _place(self) -> Worktree:
         """Return this worktree's row as it stands now."""
-        store, root = self._store(), str(self.worktree.root)
-        stored = store.worktree(root)
-        if stored is not None and stored.found_as != self.worktree.identity:
-            with contextlib.suppress(StratumError):  # one that is gone stays as it was known
-                self._look_again()  # another process may have seen the new name before this one
-        found = self.worktree
-        if stored is None:
-            return store.add_worktree(found.identity, found.name, root)
-        if stored.found_as == found.identity:
-            return stored
-        if (stored.found_as, found.identity) == self._two_roots:
-            return stored
-        try:
-            if self._has_two_roots(stored):
-                return stored
-            same = self._is_still(stored)
-        except Unavailable:
-            return stored  # git cannot tell: neither join nor part anything
-        placed = store.add_worktree(found.identity, found.name, root, same_repository=same)
-        if not same and placed.project_id != stored.project_id:
-            left = store.counts(stored)["notes"]
-            if left:
-                self._left_behind = (
-                    f"This folder was part of {stored.identity} with {left} notes, which stay "
-                    f"there: it is now taken for {placed.identity}."
-                )
-        return placed
+        return self._placement.row(self._store())
 
     def _head(self) -> tuple[str | None, str | None]:
         """Return commit and branch as they stand now; a secret in the branch's name is masked."""
@@ -220,38 +207,6 @@ class Memory:
             return None, None
         commit, branch = git.head(self.worktree.root)
         return commit, redact(branch).text if branch else None
-
-    def _has_two_roots(self, stored: Worktree) -> bool:
-        """Tell whether the history only got one more root: an orphan branch, a merged library."""
-        pair = (stored.found_as, self.worktree.identity)
-        if all(name.startswith("root:") for name in pair) and git.has_commit(
-            self.worktree.root, [stored.found_as.removeprefix("root:")]
-        ):
-            self._two_roots = pair
-            return True
-        return False
-
-    def _look_again(self) -> None:
-        """Read again what git says of the repository."""
-        found = _worktree_at(self.worktree.root)
-        if found.root == self.worktree.root:
-            self.worktree = found
-
-    def _is_still(self, stored: Worktree) -> bool:
-        """Tell whether the repository whose name has changed is the one that was known before.
-
-        Another one may have been put in its place. And a clone whose remote now names a fork
-        leaves those behind that still name the origin.
-        """
-        found = self.worktree
-        seen = self._store().commits_seen(stored)
-        if stored.found_as.startswith("root:"):
-            seen.append(stored.found_as.removeprefix("root:"))
-        if seen and not (found.git and git.has_commit(found.root, seen)):
-            return False
-        if is_makeshift(stored.identity) or is_makeshift(found.identity):
-            return True
-        return not any(map(_still_there, self._store().siblings(stored)))
 
     def _known_outline(self, blob: str, language: str) -> Outline | None:
         project_id = self._place().project_id
@@ -302,7 +257,7 @@ class Memory:
         self, store: Store, report: Report, vectors: bool, stop: threading.Event
     ) -> IndexReport:
         begun = time.monotonic()
-        self._look_again()
+        self._placement.look_again()
         place, done = self._index_tree(store, report, stop)
         made, notices, interrupted = 0, list(done.notices), done.interrupted
         if vectors and not interrupted:
@@ -464,13 +419,49 @@ class Memory:
             self._follow_edits(self._background, FIRST_INDEX_WAIT if first else EDIT_WAIT)
             place = self._place()
         notices += self._index_notices(place)
-        ran, lists, notice = self._candidates(place, query, asked, filters, mode)
-        notices += [notice] if notice else []
-        ranked = self._ranked(place, lists, about_tests=not _TEST_WORDS.isdisjoint(asked))
-        hits, withheld = self._hits(place, ranked, filters, limit, include_stale)
+        ran, ranked, notice = self._searched(place, query, asked, filters, mode)
+        hits, withheld = self._hits(ranked, filters, limit, include_stale)
+        if self._is_behind(place, hits):
+            self._catch_up()
+            place = self._place()
+            ran, ranked, notice = self._searched(place, query, asked, filters, mode)
+            hits, withheld = self._hits(ranked, filters, limit, include_stale)
+        notices += [said for said in (notice, *self._git_trouble()) if said]
         if not ranked:
             self._check_known(place, filters)
         return SearchResult(query, place.identity, ran, tuple(hits), withheld, tuple(notices))
+
+    def _searched(
+        self, place: Worktree, query: str, asked: list[str], filters: Filters, mode: Mode
+    ) -> tuple[Mode, list[tuple[Record, float]], str]:
+        """Return the mode that ran, records with their scores, and a notice."""
+        ran, lists, notice = self._candidates(place, query, asked, filters, mode)
+        about_tests = not _TEST_WORDS.isdisjoint(asked)
+        return ran, self._ranked(place, lists, about_tests=about_tests), notice
+
+    def _is_behind(self, place: Worktree, hits: Sequence[Hit]) -> bool:
+        """Tell whether files of these hits changed since they were indexed: their lines may lie."""
+        paths = {hit.path for hit in hits if hit.stratum == "code" and hit.path}
+        entries = self._store().entries_at(place.id, paths)
+        return any(not self._files.is_as(path, entry.stamp, entry.blob)
+                   for path, entry in entries.items())  # fmt: skip
+
+    def _catch_up(self) -> None:
+        """Bring the index up to date with the files, as far as that goes in a moment."""
+        if self._background is not None:
+            self._background.wake()
+            self._background.wait(EDIT_WAIT)
+        elif self._place().indexed_at is not None:
+            stop = threading.Event()
+            timer = threading.Timer(CATCH_UP_WAIT, stop.set)
+            timer.start()
+            with contextlib.suppress(Unavailable):  # git fails: then what is missing stays so
+                self._index_tree(self._store(), silent, stop)
+            timer.cancel()
+
+    def _git_trouble(self) -> list[str]:
+        trouble = self._verdicts.trouble
+        return [f"Notes may be withheld because git cannot be asked: {trouble}"] if trouble else []
 
     def _candidates(
         self, place: Worktree, query: str, asked: list[str], filters: Filters, mode: Mode
@@ -579,52 +570,38 @@ class Memory:
 
     def _hits(
         self,
-        place: Worktree,
         ranked: Sequence[tuple[Record, float]],
         filters: Filters,
         limit: int,
         include_stale: bool,
     ) -> tuple[list[Hit], int]:
-        notes = self._store().notes_by_record(
-            [record.id for record, _ in ranked if record.stratum == "notes"]
-        )
+        of_notes = [record.id for record, _ in ranked if record.stratum == "notes"]
+        notes = self._store().notes_by_record(of_notes)
+        judged: dict[str, Judgement] = {}
         hits: list[Hit] = []
         withheld = 0
         for record, score in ranked:
             if len(hits) >= limit:
                 break
-            if record.stratum == "notes":
-                hit, _ = self._judged(notes[record.id], score)
-                if hit.freshness in STALE and not include_stale:
-                    withheld += 1
-                    continue
-                hits.append(hit)
-            else:
+            if record.stratum != "notes":
                 hits.extend(_code_hits(record, score, filters.path))
+                continue
+            note = notes[record.id]
+            if note.id not in judged:
+                # as many at once as may be shown: each batch asks the index and git
+                left = [notes[id_] for id_ in of_notes if notes[id_].id not in judged][: 2 * limit]
+                judged |= zip((n.id for n in left), self._verdicts.of(left), strict=True)
+            judgement = judged[note.id]
+            if judgement.freshness not in STALE:
+                hits.append(_note_hit(note, judgement, score))
+            elif include_stale:
+                hits.append(_note_hit(note, self._verdicts.explained(note, judgement), score))
+            else:
+                withheld += 1
         return hits[:limit], withheld
 
-    def _judged(self, note: Note, score: float = 0.0) -> tuple[Hit, tuple[Verdict, ...]]:
-        """Return a note as a hit, and the verdicts on its anchors that make its freshness."""
-        verdicts = self._files.verdicts(note)
-        first = verdicts[0] if verdicts else Verdict("unanchored")
-        hit = Hit(
-            id=note.id,
-            stratum="notes",
-            kind=note.kind,
-            title=note.anchors[0].symbol or "" if note.anchors else "",
-            text=one_line(note.text),
-            path=first.path,
-            start_line=first.start_line,
-            end_line=first.end_line,
-            score=round(score, 6),
-            freshness=worst(verdicts),
-            origin=origin(note),
-            tags=note.tags,
-        )
-        return hit, verdicts
-
     def _index_notices(self, place: Worktree) -> list[str]:
-        notices = [self._left_behind] if self._left_behind else []
+        notices = [self._placement.left_behind] if self._placement.left_behind else []
         background = self._background
         if background is not None and background.error:
             notices.append(f"Indexing failed: {background.error}")
@@ -657,7 +634,7 @@ class Memory:
         if path is not None and not (
             _mode(self.worktree.root / path) or store.notes_at(place.project_id, path)
         ):
-            raise self._no_such_path(place, path)
+            raise self._anchoring.no_such_path(path)
 
     # get and outline
 
@@ -671,12 +648,14 @@ class Memory:
         uid = self._resolve_id(id_)
         note = self._store().note(uid)
         if note is not None:
-            hit, verdicts = self._judged(note)
+            [judgement] = self._verdicts.of([note])
+            judgement = self._verdicts.explained(note, judgement)
+            hit = _note_hit(note, judgement)
             text = shown(note.text)
             return Entry(
                 uid, "notes", hit.kind, hit.title, text, hit.path, hit.start_line, hit.end_line,
                 note=dataclasses.replace(note, text=text), freshness=hit.freshness,
-                verdicts=verdicts,
+                verdicts=judgement.verdicts, elsewhere=judgement.elsewhere,
             )  # fmt: skip
         record_id, _ = self._store().record_id(uid) or (0, 0)
         record = self._store().records(place, [record_id])[record_id]
@@ -750,7 +729,7 @@ class Memory:
         if found is None:
             if stat.S_ISREG(mode):
                 raise InvalidInput(f"{relative} is not a text file that can be read.")
-            raise self._no_such_path(place, relative)
+            raise self._anchoring.no_such_path(relative)
         parsed = self._files.outline(relative, *found)
         return OutlineResult(
             redact(relative).text, place.identity, parsed.language, parsed.lines,
@@ -759,20 +738,10 @@ class Memory:
         )  # fmt: skip
 
     def _notes_at(self, place: Worktree, path: str) -> tuple[tuple[Hit, ...], int]:
-        hits = [self._judged(note)[0] for note in self._store().notes_at(place.project_id, path)]
+        notes = self._store().notes_at(place.project_id, path)
+        hits = [_note_hit(*pair) for pair in zip(notes, self._verdicts.of(notes), strict=True)]
         fresh = tuple(hit for hit in hits if hit.freshness not in STALE)
         return fresh, len(hits) - len(fresh)
-
-    def _no_such_path(self, place: Worktree, path: str) -> NotFound:
-        known = self._store().paths(place.id)
-        near = difflib.get_close_matches(path, known, n=3, cutoff=0.5)
-        name = path.rsplit("/", 1)[-1]
-        near += [p for p in known if p.rsplit("/", 1)[-1] == name and p not in near]
-        return NotFound(
-            f"There is no file or folder {path!r} in this repository.",
-            hint="Paths are relative to the repository's root.",
-            similar=tuple(near[:5]),
-        )
 
     # write and forget
 
@@ -794,7 +763,8 @@ class Memory:
         Args:
             text: What to remember, at most `MAX_NOTE` characters.
             kind: One of `NOTE_KINDS`.
-            anchors: Places it speaks of: "path", "path::Symbol" or "path:10-20".
+            anchors: Places it speaks of: "path", "path::Symbol", "path::Symbol#2" (the second
+                definition of that name; without a number all of them) or "path:10-20".
             tags: Words to filter by.
             scope: "personal" stays on this machine, "team" is shared once a team is set up.
             supersedes: The id of a note that this one replaces.
@@ -810,7 +780,7 @@ class Memory:
         check_choice("scope", scope, SCOPES)
         marks = checked_tags(tags)
         check_anchor_count(len(anchors))
-        placed = tuple(dict.fromkeys(self._anchor(anchor) for anchor in anchors))
+        placed = self._anchors(anchors)
         older = self._older(supersedes) if supersedes else None
         commit, branch = self._head()
         at = now()
@@ -828,6 +798,11 @@ class Memory:
         return dataclasses.replace(
             written, redactions=clean.kinds, similar=() if written.action == "merged" else similar
         )
+
+    def _anchors(self, wanted: Sequence[str]) -> tuple[Anchor, ...]:
+        found = [anchor for one in wanted for anchor in self._anchoring.resolve(one)]
+        check_anchor_count(len(found))
+        return tuple(dict.fromkeys(found))
 
     def _put(self, place: Worktree, note: Note) -> Written:
         """Add a note, or merge it into the living one of the same words."""
@@ -863,13 +838,18 @@ class Memory:
         return f"{id_} was forgotten: {instead.id} says the same as the new text."
 
     def _stale_anchors(self, note: Note) -> set[Anchor]:
-        verdicts = zip(note.anchors, self._files.verdicts(note), strict=True)
+        [judgement] = self._verdicts.of([note])
+        verdicts = zip(note.anchors, judgement.verdicts, strict=True)
         return {anchor for anchor, verdict in verdicts if verdict.freshness in STALE}
 
-    def _replace(self, place: Worktree, verb: str, note: Note) -> None:
-        """Store a note's new state and say so in the journal; inside a transaction."""
+    def _replace(self, place: Worktree, verb: str, note: Note, before: Note | None = None) -> None:
+        """Store a note's new state and say so in the journal; inside a transaction.
+
+        The journal keeps the anchors it had in the state `before`, so that they can be brought
+        back.
+        """
         self._store().replace_note(note, note_record(note), text_hash(note.text))
-        self._journal(place, verb, note)
+        self._journal(place, verb, note, before)
 
     def _similar(self, place: Worktree, note: Note) -> tuple[str, ...]:
         mine = terms(note.text)
@@ -900,52 +880,6 @@ class Memory:
             return getpass.getuser()
         except (OSError, KeyError):  # an account without a name, as in some containers
             return "unknown"
-
-    def _anchor(self, wanted: str) -> Anchor:
-        """Parse and resolve one anchor against the files as they stand."""
-        anchor = self._resolved(wanted)
-        # as it is found: a link or the end of a name can stand for one that holds a secret
-        kinds = redact("\n".join((wanted, anchor.path, anchor.symbol or ""))).kinds
-        if kinds:
-            raise InvalidInput(
-                f"An anchor holds what looks like a secret ({', '.join(kinds)}).",
-                hint="Nothing was stored. Write the note without it, or rename the file.",
-            )
-        return anchor
-
-    def _resolved(self, wanted: str) -> Anchor:
-        path, symbol, start, end = split_anchor(wanted)
-        relative = tree.inside(self.worktree.root, path)
-        found = self._files.content(relative)
-        if found is None:
-            raise self._no_such_path(self._place(), relative)
-        text, blob = found
-        if symbol:
-            return self._symbol_anchor(relative, symbol, text, blob)
-        if start:
-            count = text.count("\n") + (not text.endswith("\n"))
-            if not start <= end <= count:
-                raise InvalidInput(f"{relative} has no lines {start}-{end}: it has {count} lines.")
-            return Anchor(relative, None, start, end, blob, lines_hash(text, start, end, mark=True))
-        return Anchor(relative, blob=blob)
-
-    def _symbol_anchor(self, path: str, symbol: str, text: str, blob: str) -> Anchor:
-        parsed = self._files.outline(path, text, blob)
-        exact = [found for found in parsed.symbols if found.name == symbol]
-        partial = [found for found in parsed.symbols if found.name.endswith("." + symbol)]
-        named = exact or (partial if len({found.name for found in partial}) == 1 else [])
-        if not named:
-            names = list(dict.fromkeys(found.name for found in parsed.symbols))
-            near = [found.name for found in partial] or near_names(symbol, names)
-            elsewhere = self._store().paths_of_symbol(self._place().id, symbol)
-            near += [f"{other}::{name}" for other, name in elsewhere if other != path]
-            raise NotFound(
-                f"{path} defines no symbol {symbol!r}.",
-                hint="Name one that it defines, or leave the symbol out.",
-                similar=tuple(dict.fromkeys(near))[:5],
-            )
-        found = named[0]
-        return Anchor(path, found.name, found.start_line, found.end_line, blob, found.body_hash)
 
     def forget(self, id_: str, *, undo: bool = False) -> Written:
         """Bury a note so that no search finds it, or with `undo` bring it back.
@@ -983,9 +917,122 @@ class Memory:
         parted = dataclasses.replace(newer, supersedes=None, updated_at=_after(newer))
         self._replace(place, "restore", parted)
 
-    def _journal(self, place: Worktree, verb: str, note: Note) -> None:
-        detail = {"updated_at": note.updated_at, "kind": note.kind, "scope": note.scope}
+    def _journal(self, place: Worktree, verb: str, note: Note, before: Note | None = None) -> None:
+        detail: dict[str, Any] = {
+            "updated_at": note.updated_at,
+            "kind": note.kind,
+            "scope": note.scope,
+        }
+        if before is not None:
+            names = ("anchors", "commit", "branch")
+            detail["before"] = {name: to_plain(getattr(before, name)) for name in names}
         self._store().add_journal(place.project_id, note.author, note.agent, verb, note.id, detail)
+
+    # truth
+
+    def check(self, *, base: str | None = None) -> CheckReport:
+        """Judge all notes of the project against the working tree as it stands.
+
+        With `base`, a branch, tag or commit, only those are called stale that held where HEAD
+        parted from it: what this branch breaks.
+
+        Raises:
+            InvalidInput: git knows no such base, or there is no git here.
+            Unavailable: git is missing or failed.
+        """
+        root = self.worktree.root
+        if base is not None and not self.worktree.git:
+            raise InvalidInput(
+                f"{root} is not kept by git, so there is no {base!r} to compare with.",
+                hint="Leave --diff out to check all notes.",
+            )
+        fork = git.fork_point(root, base) if base is not None else None
+        place = self._place()
+        notes = self._store().living_notes(place.project_id)
+        judged: dict[str, Judgement] = {}
+        for start in range(0, len(notes), _CHECK_BATCH):
+            batch = notes[start : start + _CHECK_BATCH]
+            judged |= zip((note.id for note in batch), self._verdicts.of(batch), strict=True)
+        stale = [note for note in notes if judged[note.id].freshness in STALE]
+        if fork is not None:
+            here = [note for note in stale if judged[note.id].freshness != "other-branch"]
+            held = self._verdicts.held_at(fork, here)
+            stale = [note for note in here if note.id in held]
+        freshness = {id_: judgement.freshness for id_, judgement in judged.items()}
+        return CheckReport(
+            project=place.identity,
+            base=base,
+            freshness=freshness,
+            counts=dict(Counter(freshness.values())),
+            stale=tuple(
+                _note_hit(note, self._verdicts.explained(note, judged[note.id])) for note in stale
+            ),
+            notices=tuple(self._git_trouble()),
+        )
+
+    def verify(self, id_: str, *, anchors: Sequence[str] = (), undo: bool = False) -> Written:
+        """Anchor a note anew where it is now: somebody has looked and says that it still holds.
+
+        Args:
+            id_: The note.
+            anchors: The places it has now; without them each is taken where it went, or as it was
+                edited.
+            undo: Bring back the anchors from before the last `verify`.
+
+        Raises:
+            InvalidInput: A place is nowhere to be found, so its new anchor must be given; or there
+                is nothing to undo.
+            NotFound: No note has this id.
+        """
+        place, store = self._place(), self._store()
+        note = self._note(id_)
+        commit, branch = self._head()
+        if undo:
+            return self._unverify(place, note)
+        placed = self._anchors(anchors) if anchors else self._renewed(note)
+        with store.transaction():
+            current = store.note(note.id) or note
+            changed = dataclasses.replace(
+                current, anchors=placed, commit=commit, branch=branch, updated_at=_after(current)
+            )
+            self._replace(place, "verify", changed, before=current)
+        return Written(changed, "verified")
+
+    def _renewed(self, note: Note) -> tuple[Anchor, ...]:
+        [judgement] = self._verdicts.of([note])
+        pairs = zip(note.anchors, judgement.verdicts, strict=True)
+        found = [
+            new for anchor, verdict in pairs for new in self._anchoring.renewed(anchor, verdict)
+        ]
+        return tuple(dict.fromkeys(found))
+
+    def _unverify(self, place: Worktree, note: Note) -> Written:
+        store = self._store()
+        with store.transaction():
+            verb, detail = store.last_journal(note.id, ("verify", "unverify")) or ("", {})
+            if verb != "verify":
+                raise InvalidInput(f"{note.id} has not been verified: there is nothing to undo.")
+            before = detail["before"]
+            current = store.note(note.id) or note
+            changed = dataclasses.replace(
+                current,
+                anchors=tuple(Anchor(**anchor) for anchor in before["anchors"]),
+                commit=before["commit"],
+                branch=before["branch"],
+                updated_at=_after(current),
+            )
+            self._replace(place, "unverify", changed)
+        return Written(changed, "restored")
+
+    def _note(self, id_: str) -> Note:
+        uid = self._resolve_id(id_)
+        note = self._store().note(uid)
+        if note is None:
+            raise InvalidInput(
+                f"{uid} is part of the code: only notes have anchors.",
+                hint="`stratum search --stratum notes` finds notes.",
+            )
+        return note
 
     # pack
 
@@ -1114,17 +1161,6 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def _worktree_at(path: Path) -> git.Worktree:
-    """Return the worktree of a path, with secrets in its names masked."""
-    found = git.find_worktree(path)
-    return dataclasses.replace(
-        found,
-        identity=redact(found.identity).text,
-        name=redact(found.name).text,
-        branch=redact(found.branch).text if found.branch else None,
-    )
-
-
 def _order(note: Note) -> tuple[str, str, str]:
     """Return what decides between two states of a note, so that every home decides alike."""
     return note.updated_at, note.deleted_at or "", to_line("", "", note)
@@ -1136,12 +1172,25 @@ def _after(note: Note) -> str:
     return max(now(), last.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
 
 
-def _still_there(other: Worktree) -> bool:
-    """Tell whether a worktree still exists as part of the project it is known in."""
-    try:
-        return _worktree_at(Path(other.root)).identity == other.found_as
-    except StratumError:
-        return False
+def _note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:
+    first = judgement.verdicts[0] if judgement.verdicts else Verdict("unanchored")
+    elsewhere = (judgement.elsewhere,) if judgement.elsewhere else ()
+    worst_first = [v.change or (v.reason,) for v in judgement.verdicts if v.freshness in STALE]
+    return Hit(
+        id=note.id,
+        stratum="notes",
+        kind=note.kind,
+        title=first.symbol or (note.anchors[0].symbol or "" if note.anchors else ""),
+        text=one_line(note.text),
+        path=first.path,
+        start_line=first.start_line,
+        end_line=first.end_line,
+        score=round(score, 6),
+        freshness=judgement.freshness,
+        origin=origin(note),
+        tags=note.tags,
+        change=elsewhere or (worst_first[0] if worst_first else ()),
+    )
 
 
 def _code_hits(record: Record, score: float, path: str | None) -> Iterator[Hit]:

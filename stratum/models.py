@@ -166,12 +166,13 @@ class Written:
     """The answer to a write: the note, what was done, and what a person should know of it.
 
     `action` is "created", "merged" (the same text was there already: `note` is that one),
-    "superseded" (an older note was replaced) or "restored". `redactions` names the kinds of
-    secrets that were masked. `similar` holds ids of near-duplicates that were left alone.
+    "superseded" (an older note was replaced), "verified" (it has new anchors) or "restored".
+    `redactions` names the kinds of secrets that were masked. `similar` holds ids of near-duplicates
+    that were left alone.
     """
 
     note: Note
-    action: Literal["created", "merged", "superseded", "restored", "forgotten"]
+    action: Literal["created", "merged", "superseded", "verified", "restored", "forgotten"]
     redactions: tuple[str, ...] = ()
     similar: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
@@ -239,7 +240,10 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record in full, as `get` shows it. `source` holds the current lines of a code record."""
+    """One record in full, as `get` shows it. `source` holds the current lines of a code record.
+
+    `elsewhere` says why a note is of another branch.
+    """
 
     id: str
     stratum: Stratum
@@ -253,6 +257,7 @@ class Entry:
     note: Note | None = None
     freshness: Freshness | None = None
     verdicts: tuple[Verdict, ...] = ()
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ _ANCHOR_LINES = re.compile(r"^(?P<path>.+?):(?P<start>\d{1,7})(?:-(?P<end>\d{1,7
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _FULL_ID = re.compile(r"[a-z2-7]{12}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
+# The fields of an anchor that are whole numbers, with the least value of each.
+_NUMBERS = {"start_line": 1, "end_line": 1, "twins": 1, "copies": 0, "outline_version": 1}
 _HIDDEN = re.compile(f"\r|{HIDDEN}")  # bare carriage returns let a terminal overwrite a line
 
 
@@ -236,9 +238,12 @@ def _check_types(plain: dict[str, Any]) -> None:
         _check(not any(redact(v).kinds for v in anchor.values() if isinstance(v, str)), "anchors")
         _check(isinstance(path, str) and not path.startswith("/"), "anchors")
         _check(".." not in path.split("/"), "anchors")
-        _check(_all_text(v for k, v in anchor.items() if "line" not in k and v), "anchors")
-        lines = [v for k, v in anchor.items() if "line" in k and v is not None]
-        _check(all(type(v) is int and 0 < v < 1 << 31 for v in lines), "anchors")
+        _check(_all_text(v for k, v in anchor.items() if k not in _NUMBERS and v), "anchors")
+        for name, least in _NUMBERS.items():
+            value = anchor.get(name)
+            _check(value is None or (type(value) is int and least <= value < 1 << 31), "anchors")
+        for name in ("twins", "copies"):
+            _check(anchor.get(name, 0) is not None, "anchors")
 
 
 def _check(good: bool, field: str) -> None:

@@ -61,7 +61,8 @@ class Worktree:
     """One row of `worktree`, with its project.
 
     `identity` is the name that the project is shown by, `found_as` the one its repository had when
-    it was seen last, `seed` what the ids of its code are derived from.
+    it was seen last, `seed` what the ids of its code are derived from. `history_head` is the HEAD
+    from which all commits are known.
     """
 
     id: int
@@ -75,15 +76,17 @@ class Worktree:
     branch: str | None
     indexed_at: str | None
     generation: int
+    history_head: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """A file as the index last saw it, and the version of the outline that parsed it.
+    """A file as the index last saw it: its blob id, and the version of the outline that parsed it.
 
     `stamp` is size, mtime_ns, ctime_ns, inode; zeros when the file was too young to be trusted.
     """
 
+    blob: str
     outline_version: int
     stamp: tuple[int, int, int, int]
 
@@ -287,12 +290,66 @@ class Store(Database):
 
     def tree(self, worktree_id: int) -> dict[str, TreeEntry]:
         """Return what the index knows of a worktree, by path."""
+        return _entries(self._rows(f"{_SELECT_ENTRY} WHERE t.worktree_id = ?", (worktree_id,)))
+
+    def entries_at(self, worktree_id: int, paths: Iterable[str]) -> dict[str, TreeEntry]:
+        """Return what the index knows of these paths."""
         rows = self._rows(
-            "SELECT t.path, b.outline_version, t.size, t.mtime_ns, t.ctime_ns, t.inode"
-            " FROM tree_entry t JOIN blob b ON b.id = t.blob_id WHERE t.worktree_id = ?",
-            (worktree_id,),
+            f"{_SELECT_ENTRY} WHERE t.worktree_id = ?"
+            " AND t.path IN (SELECT value FROM json_each(?))",
+            (worktree_id, json.dumps(list(paths))),
         )
-        return {row[0]: TreeEntry(row[1], (row[2], row[3], row[4], row[5])) for row in rows}
+        return _entries(rows)
+
+    def definitions_at(
+        self, worktree_id: int, wanted: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], list[Symbol]]:
+        """Return what (path, qualified name) define, in order; nothing found gives an empty list.
+
+        As the index last saw the files. Kinds and docs are left out.
+        """
+        asked = set(wanted)
+        found: dict[tuple[str, str], list[Symbol]] = {key: [] for key in asked}
+        rows = self._rows(
+            "SELECT t.path, r.title, s.start_line, s.end_line, s.signature, s.body_hash"
+            " FROM json_each(?2) j CROSS JOIN tree_entry t ON t.path = j.value"
+            " AND t.worktree_id = ?1 CROSS JOIN symbol s ON s.blob_id = t.blob_id"
+            " CROSS JOIN record r ON r.id = s.record_id ORDER BY t.path, s.ord",
+            (worktree_id, json.dumps(sorted({path for path, _ in asked}))),
+        )
+        for path, name, start, end, signature, body_hash in rows:
+            if (path, name) in asked:
+                symbol = Symbol(name, "", start, end, signature, "", body_hash)
+                found[path, name].append(symbol)
+        return found
+
+    def places_of_body(self, worktree_id: int, body_hash: str, limit: int) -> list[tuple[str, str]]:
+        """Return (path, qualified name) of the definitions with a body, as the index saw them."""
+        rows = self._rows(
+            "SELECT t.path, r.title FROM symbol s CROSS JOIN tree_entry t"
+            " ON t.blob_id = s.blob_id AND +t.worktree_id = ? JOIN record r ON r.id = s.record_id"
+            " WHERE s.body_hash = ? ORDER BY t.path, s.ord LIMIT ?",
+            (worktree_id, body_hash, limit),
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def reachable_among(self, worktree_id: int, commits: Iterable[str]) -> set[str]:
+        """Return those of these commits that a worktree's HEAD is built on, as far as is known."""
+        rows = self._rows(
+            "SELECT h.commit_id FROM history h JOIN reachable c ON c.record_id = h.record_id"
+            " WHERE c.worktree_id = ? AND h.commit_id IN (SELECT value FROM json_each(?))",
+            (worktree_id, json.dumps(list(commits))),
+        )
+        return {row[0] for row in rows}
+
+    def paths_of_blob(self, worktree_id: int, blob: str) -> list[str]:
+        """Return the paths at which a content stands, as the index saw them."""
+        rows = self._rows(
+            "SELECT DISTINCT t.path FROM blob b JOIN tree_entry t ON t.blob_id = b.id"
+            " WHERE b.hash = ? AND t.worktree_id = ? ORDER BY t.path",
+            (blob, worktree_id),
+        )
+        return [row[0] for row in rows]
 
     def blob(self, project_id: int, blob_hash: str, language: str, version: int) -> int | None:
         """Return the id of a content that was parsed by this version of the outline."""
@@ -813,6 +870,12 @@ class Store(Database):
             "WHERE ?1 IS NULL OR r.project_id = ?1 ORDER BY r.created_at, r.uid", (project_id,)
         )
 
+    def living_notes(self, project_id: int) -> list[Note]:
+        """Return the notes of a project that are neither forgotten, superseded nor rejected."""
+        return self._notes(
+            f"WHERE r.project_id = ? AND {_LIVING_NOTE} ORDER BY r.created_at, r.uid", (project_id,)
+        )
+
     def notes_by_record(self, ids: Sequence[int]) -> dict[int, Note]:
         """Return the notes among these record ids."""
         wanted = json.dumps(list(ids))
@@ -890,6 +953,15 @@ class Store(Database):
             (now(), project_id, author, agent, verb, uid, json.dumps(detail, ensure_ascii=False)),
         )
 
+    def last_journal(self, uid: str, verbs: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
+        """Return (verb, detail) of what was done last to a record among these verbs."""
+        row = self._row(
+            "SELECT verb, detail FROM journal WHERE record_uid = ?"
+            " AND verb IN (SELECT value FROM json_each(?)) ORDER BY seq DESC LIMIT 1",
+            (uid, json.dumps(list(verbs))),
+        )
+        return (row[0], json.loads(row[1])) if row else None
+
     def counts(self, worktree: Worktree) -> dict[str, int]:
         """Return how many files, symbols and notes a worktree has, and what waits in the outbox."""
         files = self._value("SELECT count(*) FROM tree_entry WHERE worktree_id = ?", (worktree.id,))
@@ -935,13 +1007,22 @@ class Store(Database):
         return problems
 
 
+_SELECT_ENTRY = (
+    "SELECT t.path, b.hash, b.outline_version, t.size, t.mtime_ns, t.ctime_ns, t.inode"
+    " FROM tree_entry t JOIN blob b ON b.id = t.blob_id"
+)
 _SELECT_WORKTREE = (
     "SELECT w.id, w.project_id, p.identity, p.name, p.seed, w.found_as, w.root, w.commit_id,"
-    " w.branch, w.indexed_at, w.generation FROM worktree w JOIN project p ON p.id = w.project_id"
+    " w.branch, w.indexed_at, w.generation, w.history_head"
+    " FROM worktree w JOIN project p ON p.id = w.project_id"
 )
 _ANCHOR_FIELDS = tuple(field.name for field in dataclasses.fields(Anchor))
 _ANCHOR = ", ".join(_ANCHOR_FIELDS)
 _LIVING_NOTE = "n.deleted_at IS NULL AND n.superseded_by IS NULL AND n.trust != 'rejected'"
+
+
+def _entries(rows: Iterable[tuple[Any, ...]]) -> dict[str, TreeEntry]:
+    return {row[0]: TreeEntry(row[1], row[2], (row[3], row[4], row[5], row[6])) for row in rows}
 
 
 def is_makeshift(identity: str) -> bool:

@@ -12,12 +12,14 @@ are on disk; a name that is not UTF-8 is listed as skipped and goes no further.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import stat
 import string
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -245,7 +247,7 @@ def read_text(root: Path, path: str, *, max_bytes: int = MAX_BYTES) -> tuple[str
         return Skipped(path, _unreadable(error))
     if isinstance(data, str):
         return Skipped(path, data)
-    text = _decoded(data)
+    text = decoded(data)
     return Skipped(path, "binary content") if text is None else (text, data)
 
 
@@ -268,7 +270,8 @@ def is_generated(path: str, head: str) -> str:
 def inside(root: Path, path: str) -> str:
     """Return a user's path relative to `root`, with "/" and links resolved; "" is the root itself.
 
-    An absolute path below the root is accepted; the file need not exist.
+    An absolute path below the root is accepted; the file need not exist. Where the file system
+    takes several spellings for one name, this is the one that it lists.
 
     Raises:
         InvalidInput: The path leads outside the repository, or cannot be a path.
@@ -282,8 +285,28 @@ def inside(root: Path, path: str) -> str:
     resolved = Path(os.path.realpath(place))
     if not resolved.is_relative_to(top) or not _is_utf8(str(resolved)):
         raise InvalidInput(f"{path!r} is outside the repository.", hint=_PATH_HINT)
-    relative = resolved.relative_to(top).as_posix()
-    return "" if relative == "." else relative
+    return "/".join(_spelled(top, resolved.relative_to(top).parts))
+
+
+def _spelled(top: Path, parts: Sequence[str]) -> list[str]:
+    """Return the parts of a path as they are listed, where case or accents may be written freely.
+
+    Otherwise one file would have several names, and what is known of it be found by one only.
+    """
+    found: list[str] = []
+    for part in parts:
+        folder = top.joinpath(*found)
+        if os.path.lexists(folder / part):
+            with contextlib.suppress(OSError):
+                names = [entry.name for entry in folder.iterdir()]
+                if part not in names:
+                    part = next((name for name in names if _folded(name) == _folded(part)), part)
+        found.append(part)
+    return found
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 @dataclass(frozen=True, slots=True)
@@ -541,7 +564,8 @@ def _unreadable(error: OSError) -> str:
     return f"cannot be read: {(error.strerror or 'unknown error').lower()}"
 
 
-def _decoded(data: bytes) -> str | None:
+def decoded(data: bytes) -> str | None:
+    """Return the text that bytes hold, by the rules of `read_text`; None when they are binary."""
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             try:

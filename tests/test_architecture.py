@@ -36,13 +36,18 @@ ARROWS = {
     "tree": "errors git models",
     "background": "errors models",
     "embedder": "errors models",
+    "changes": "freshness models outline",
     "files": "freshness git grammars models outline tree",
     "database": "errors migrations",
     "store": "database migrations models",
+    "verdicts": "changes errors files freshness git models outline redact store",
+    "anchoring": "errors files freshness models notes outline redact store tree",
+    "placement": "errors git redact store",
     "resident": "models store",
     "indexer": "embedder files git grammars models outline paths redact store terms tree",
-    "memory": "_version background config embedder errors files freshness git indexer models notes"
-    " outline packing paths ranking redact resident store terms tree",
+    "memory": "_version anchoring background config embedder errors files freshness git indexer"
+    " models notes outline packing paths placement ranking redact resident store terms tree"
+    " verdicts",
     "mcp_server": "_version errors memory models notes redact tokens",
     "serve": "_version config errors mcp_server memory",
     "doctor": "config embedder errors git memory migrations models redact store",
@@ -51,7 +56,7 @@ ARROWS = {
     "__init__": "_version config errors memory models",
 }
 # Modules that get values and give values back: no file, process, socket, clock or database.
-PURE = ("freshness", "models", "packing", "paths", "ranking", "redact", "terms")
+PURE = ("changes", "freshness", "models", "packing", "paths", "ranking", "redact", "terms")
 EFFECTS = {
     "apsw", "asyncio", "click", "http", "io", "logging", "os", "random", "shutil", "socket",
     "sqlite3", "subprocess", "sys", "tempfile", "threading", "time", "urllib",

@@ -1,17 +1,45 @@
 from __future__ import annotations
 
-from stratum.freshness import CurrentFile, judge, lines_hash, worst
-from stratum.models import Anchor, Outline, Symbol, Verdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+
+from stratum.freshness import judge, last_name, lines_anchor, worst
+from stratum.models import Anchor, Symbol, Verdict
 
 TEXT = "one\ntwo\nthree\nfour\nfive\n"
 
 
-def symbol(name: str, start: int, body: str) -> Symbol:
-    return Symbol(name, "function", start, start + 2, f"def {name}()", "", body)
+def symbol(name: str, start: int, body: str, signature: str = "") -> Symbol:
+    return Symbol(name, "function", start, start + 2, signature or f"def {name}()", "", body)
 
 
-def current(*symbols: Symbol, blob: str = "new", text: str = TEXT) -> CurrentFile:
-    return CurrentFile(blob, text, Outline("python", 4, "", symbols))
+@dataclass
+class Current:
+    """A file as it stands, without a file."""
+
+    symbols: tuple[Symbol, ...] = ()
+    blob: str = "new"
+    source: str = TEXT
+    tokens: str = "tokens"
+
+    def text(self) -> str:
+        return self.source
+
+    def definitions(self, name: str) -> Sequence[Symbol]:
+        return [symbol for symbol in self.symbols if symbol.name == name]
+
+    def token_hash(self) -> str:
+        return self.tokens
+
+
+def current(*symbols: Symbol, blob: str = "new", text: str = TEXT) -> Current:
+    return Current(symbols, blob, text)
+
+
+def lines(start: int, end: int, text: str = TEXT, symbols: Sequence[Symbol] = ()) -> Anchor:
+    return lines_anchor("a.py", start, end, "old", text, symbols)
 
 
 ANCHOR = Anchor("a.py", "run", 10, 12, "old", "body")
@@ -26,7 +54,9 @@ def test_the_same_symbol_at_the_same_line_is_fresh_in_an_edited_file() -> None:
 
 
 def test_a_moved_symbol_carries_its_new_lines() -> None:
-    assert judge(ANCHOR, current(symbol("run", 40, "body"))) == Verdict("moved", "a.py", 40, 42)
+    assert judge(ANCHOR, current(symbol("run", 40, "body"))) == Verdict(
+        "moved", "a.py", 40, 42, symbol="run"
+    )
 
 
 def test_the_nearest_of_equal_duplicates_is_taken() -> None:
@@ -47,54 +77,111 @@ def test_a_missing_file_is_gone() -> None:
     assert judge(ANCHOR, None) == Verdict("gone", "a.py", reason="a.py no longer exists")
 
 
-def test_an_anchor_on_the_whole_file_is_changed_by_any_edit() -> None:
+def test_of_equal_twins_none_may_change() -> None:
+    twins = replace(ANCHOR, twins=2)
+    assert judge(
+        twins, current(symbol("run", 10, "body"), symbol("run", 20, "body"))
+    ).freshness == ("fresh")
+    found = judge(twins, current(symbol("run", 10, "body"), symbol("run", 20, "other")))
+    assert (found.freshness, found.reason) == (
+        "changed",
+        "one of the 2 equal definitions of run was edited",
+    )
+
+
+def test_an_edited_overload_is_found_by_its_head() -> None:
+    anchor = replace(ANCHOR, signature="run(int)")
+    found = judge(
+        anchor, current(symbol("run", 10, "x", "run(str)"), symbol("run", 80, "y", "run(int)"))
+    )
+    assert (found.freshness, found.start_line) == ("changed", 80)
+
+
+def test_an_anchor_on_the_whole_file_goes_by_its_tokens() -> None:
     assert judge(Anchor("a.py", blob="old"), current()).freshness == "changed"
+    assert judge(Anchor("a.py", blob="old", body_hash="tokens"), current()).freshness == "fresh"
+    assert judge(Anchor("a.py", blob="old", body_hash="other"), current()).freshness == "changed"
 
 
 def test_lines_are_found_again_where_they_moved_to() -> None:
-    anchor = Anchor("a.py", None, 2, 4, "old", lines_hash(TEXT, 2, 4))
-    assert judge(anchor, current()).freshness == "fresh"
-    moved = judge(anchor, current(text="zero\nhalf\n" + TEXT))
+    assert judge(lines(2, 4), current(text=TEXT + "six\n")).freshness == "fresh"
+    moved = judge(lines(2, 4), current(text="zero\nhalf\n" + TEXT))
     assert moved == Verdict("moved", "a.py", 4, 6)
 
 
-def test_lines_that_stood_in_two_places_are_never_called_moved() -> None:
-    block = "a\nb\nc\n"
-    marked = lines_hash(block + "x\n" + block, 1, 3, mark=True)
-    anchor = Anchor("a.py", None, 1, 3, "old", marked)
-    assert judge(anchor, current(text=block + "y\n" + block)).freshness == "fresh"
-    assert judge(anchor, current(text="a\nB\nc\nx\n" + block)).freshness == "changed"
-    assert lines_hash(TEXT, 1, 3, mark=True) == lines_hash(TEXT, 1, 3)
+BLOCK = "a\nb\nc\n"
 
 
-def test_fewer_than_three_lines_elsewhere_may_be_others() -> None:
-    for last in (2, 3):
-        anchor = Anchor("a.py", None, 2, last, "old", lines_hash(TEXT, 2, last))
-        assert judge(anchor, current(text="zero\nhalf\n" + TEXT)).freshness == "changed"
-    blank = Anchor("a.py", None, 1, 3, "old", lines_hash("one\n\n\n", 1, 3))
-    assert judge(blank, current(text="zero\none\n\n\n")).freshness == "changed"
+def test_lines_that_stood_in_two_places_need_their_neighbours_or_a_diff() -> None:
+    old = BLOCK + "x\n" + BLOCK + "y\n"
+    anchor = lines(1, 3, old)
+    assert judge(anchor, current(text=old + "z\n")).freshness == "fresh"
+    assert judge(anchor, current(text="0\n" + old)).freshness == "changed"
+    assert judge(anchor, current(text="0\n" + old), lambda: old).start_line == 2
+    assert judge(anchor, current(text="a\nB\nc\nx\n" + BLOCK), lambda: old).freshness == "changed"
+    repeated = (BLOCK + "x\n") * 3
+    anchor = lines(5, 7, repeated)
+    assert anchor.context is not None
+    edited = repeated.replace("x\na\nb", "x\na\nB", 1)
+    assert judge(anchor, current(text=edited), lambda: repeated).freshness == "changed"
+
+
+@pytest.mark.parametrize("last", [2, 3])
+def test_few_lines_are_followed_by_their_neighbours(last: int) -> None:
+    anchor = lines(2, last)
+    assert judge(anchor, current(text="zero\nhalf\n" + TEXT)).start_line == 4
+    lonely = TEXT.replace("one", "1").replace("four", "4") if last == 3 else "1\ntwo\n3\nfour\n"
+    assert judge(anchor, current(text=lonely)).freshness == "changed"
+    assert judge(anchor, current(text=lonely), lambda: TEXT).freshness == "changed"
+    one_side = TEXT.replace("one", "1")
+    assert judge(anchor, current(text=one_side)).freshness == "changed"
+    assert judge(anchor, current(text=one_side), lambda: TEXT).freshness == "fresh"
+
+
+def test_the_first_and_the_last_line_have_one_neighbour() -> None:
+    assert judge(lines(1, 1), current(text=TEXT + "six\n"), lambda: TEXT).freshness == "fresh"
+    assert judge(lines(5, 5), current(text="0\n" + TEXT), lambda: TEXT).start_line == 6
 
 
 def test_indenting_all_lines_does_not_change_them() -> None:
-    anchor = Anchor("a.py", None, 2, 3, "old", lines_hash(TEXT, 2, 3))
-    assert judge(anchor, current(text="one\n    two  \n    three\n")).freshness == "fresh"
+    found = judge(lines(2, 3), current(text="one\n    two  \n    three\nfour\nfive\n"))
+    assert found.freshness == "fresh"
 
 
 def test_a_line_that_left_its_block_changes_the_lines() -> None:
     text = "if a:\n    x()\n    y()\n"
-    anchor = Anchor("a.py", None, 1, 3, "old", lines_hash(text, 1, 3))
-    assert judge(anchor, current(text="if a:\n    x()\ny()\n")).freshness == "changed"
+    edited = current(text="if a:\n    x()\ny()\n")
+    assert judge(lines(1, 3, text), edited, lambda: text).freshness == "changed"
 
 
 def test_edited_lines_are_changed() -> None:
-    anchor = Anchor("a.py", None, 2, 3, "old", lines_hash(TEXT, 2, 3))
-    assert judge(anchor, current(text="one\ntwo\n3\nfour\n")).freshness == "changed"
+    edited = current(text="one\ntwo\n3\nfour\nfive\n")
+    assert judge(lines(2, 3), edited, lambda: TEXT).freshness == "changed"
 
 
 def test_lines_that_stand_in_two_new_places_are_not_guessed_at() -> None:
-    anchor = Anchor("a.py", None, 1, 3, "old", lines_hash("a\nb\nc\n", 1, 3))
+    anchor = lines(1, 3, BLOCK)
     assert judge(anchor, current(text="y\na\nb\nc\n")).freshness == "moved"
     assert judge(anchor, current(text="y\na\nb\nc\nz\na\nb\nc\n")).freshness == "changed"
+
+
+def test_lines_that_were_reformatted_inside_the_same_tokens_stand_there() -> None:
+    around = symbol("run", 1, "body")
+    anchor = lines(2, 2, TEXT, [around, replace(around, name="other", body_hash="b")])
+    assert anchor.within == "run@body"
+    reformatted = current(symbol("run", 7, "body"), text="1\n2\n")
+    assert judge(anchor, reformatted) == Verdict("moved", "a.py", 7, 9)
+    assert judge(anchor, current(symbol("run", 7, "other"), text="1\n")).freshness == "changed"
+    assert lines(2, 2, TEXT, [around, around]).within is None
+
+
+def test_a_name_moves_with_its_last_part() -> None:
+    assert [last_name(n) for n in ("run", "A.B.run", "Setup > 1.2 Install", "Shop > Tax")] == [
+        "run",
+        "run",
+        "2 Install",
+        "Tax",
+    ]
 
 
 def test_a_note_is_as_fresh_as_its_worst_anchor() -> None:

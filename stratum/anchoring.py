@@ -1,0 +1,186 @@
+"""What a writer names as a place -> anchors with all that is needed to judge them later.
+
+Owns finding the file, the definition or the lines that are meant, and looking for what could be
+mistaken for them. The syntax is in `stratum.notes`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stratum import tree
+from stratum.errors import InvalidInput, NotFound
+from stratum.files import FileContent, Files
+from stratum.freshness import last_name, lines_anchor
+from stratum.models import Anchor, Symbol, Verdict
+from stratum.notes import near_names, split_anchor
+from stratum.outline import OUTLINE_VERSION
+from stratum.redact import redact
+from stratum.store import Store, Worktree
+
+_MOST_COPIES = 50  # of a body that are counted
+_NUMBERED = re.compile(r"(?P<name>.+)#(?P<number>[1-9]\d{0,3})", re.DOTALL)
+
+
+class Anchoring:
+    """Resolves anchors against the files of a worktree as they stand."""
+
+    def __init__(
+        self,
+        root: Path,
+        files: Files,
+        store: Callable[[], Store],
+        place: Callable[[], Worktree],
+    ) -> None:
+        self._root = root
+        self._files = files
+        self._store = store
+        self._place = place
+
+    def resolve(self, wanted: str) -> list[Anchor]:
+        """Return the anchors that "path", "path::Symbol", "path::Symbol#2" or "path:10-20" means.
+
+        More than one when a name has several definitions and no number says which: a note about
+        the name speaks of all of them.
+
+        Raises:
+            InvalidInput: It is no place, leads outside the repository or holds a secret.
+            NotFound: There is no such file or symbol.
+        """
+        anchors = self._resolved(wanted)
+        # as it is found: a link or the end of a name can stand for one that holds a secret
+        names = [name for anchor in anchors for name in (anchor.path, anchor.symbol or "")]
+        kinds = redact("\n".join((wanted, *names))).kinds
+        if kinds:
+            raise InvalidInput(
+                f"An anchor holds what looks like a secret ({', '.join(kinds)}).",
+                hint="Nothing was stored. Write the note without it, or rename the file.",
+            )
+        return anchors
+
+    def renewed(self, anchor: Anchor, verdict: Verdict) -> list[Anchor]:
+        """Return what takes the place of an anchor that somebody has confirmed.
+
+        Raises:
+            InvalidInput: Nobody can tell where the place is now.
+        """
+        path, symbol = verdict.path or anchor.path, verdict.symbol or anchor.symbol
+        content = self._files.standing(path)
+        if content is not None and symbol:
+            near = [s for s in content.outline().symbols if s.name == symbol]
+            if near:
+                line = verdict.start_line or anchor.start_line or 0
+                found = min(near, key=lambda symbol: abs(symbol.start_line - line))
+                return [self._symbol(path, found, content)]
+        if content is not None and not symbol and not anchor.start_line:
+            return self._resolved(path)
+        if content is not None and not symbol and verdict.start_line:
+            return self._resolved(f"{path}:{verdict.start_line}-{verdict.end_line}")
+        place = symbol or f"lines {anchor.start_line}-{anchor.end_line}"
+        raise InvalidInput(
+            f"Nobody can tell where {place} of {anchor.path} went.",
+            hint="Give the anchors that the note has now.",
+        )
+
+    def _resolved(self, wanted: str) -> list[Anchor]:
+        path, symbol, start, end = split_anchor(wanted)
+        relative = tree.inside(self._root, path)
+        content = self._files.standing(relative)
+        if content is None:
+            raise self.no_such_path(relative)
+        if symbol:
+            return [self._symbol(relative, s, content) for s in self._named(relative, symbol)]
+        text = content.text()
+        copies = self._copies_of_file(relative, content.blob)
+        if not start:
+            return [
+                Anchor(relative, blob=content.blob, body_hash=content.token_hash(), copies=copies,
+                       outline_version=OUTLINE_VERSION)
+            ]  # fmt: skip
+        count = text.count("\n") + (not text.endswith("\n"))
+        if not start <= end <= count:
+            raise InvalidInput(f"{relative} has no lines {start}-{end}: it has {count} lines.")
+        symbols = content.outline().symbols
+        anchor = lines_anchor(relative, start, end, content.blob, text, symbols)
+        return [dataclasses.replace(anchor, copies=copies, outline_version=OUTLINE_VERSION)]
+
+    def _named(self, path: str, wanted: str) -> list[Symbol]:
+        """Return the definitions of a name, or of the only name that ends in it."""
+        content = self._files.standing(path)
+        symbols = content.outline().symbols if content else ()
+        named = _ending_in(symbols, wanted)
+        numbered = _NUMBERED.fullmatch(wanted)
+        if not named and numbered:
+            named = _ending_in(symbols, numbered["name"])
+            number = int(numbered["number"])
+            if named and number > len(named):
+                raise NotFound(
+                    f"{path} defines {named[0].name} {len(named)} times, so there is no #{number}.",
+                    hint="Without a number all of them are meant.",
+                )
+            named = named[number - 1 : number]
+        if named:
+            return named
+        partial = [found.name for found in symbols if found.name.endswith("." + wanted)]
+        near = partial or near_names(wanted, list(dict.fromkeys(s.name for s in symbols)))
+        elsewhere = self._store().paths_of_symbol(self._place().id, wanted)
+        near += [f"{other}::{name}" for other, name in elsewhere if other != path]
+        raise NotFound(
+            f"{path} defines no symbol {wanted!r}.",
+            hint="Name one that it defines, or leave the symbol out.",
+            similar=tuple(dict.fromkeys(near))[:5],
+        )
+
+    def _symbol(self, path: str, found: Symbol, content: FileContent) -> Anchor:
+        symbols = content.outline().symbols
+        same = [symbol for symbol in symbols if symbol.body_hash == found.body_hash]
+        return Anchor(
+            path,
+            found.name,
+            found.start_line,
+            found.end_line,
+            content.blob,
+            found.body_hash,
+            signature=redact(found.signature).text,
+            twins=sum(symbol.name == found.name for symbol in same),
+            copies=self._copies(path, found, same),
+            outline_version=OUTLINE_VERSION,
+        )
+
+    def _copies(self, path: str, found: Symbol, here: Sequence[Symbol]) -> int:
+        """Count the definitions of a last name and body in the whole tree; 0: not known."""
+        place = self._place()
+        if place.indexed_at is None:
+            return 0
+        rows = self._store().places_of_body(place.id, found.body_hash, _MOST_COPIES)
+        last = last_name(found.name)
+        elsewhere = [title for other, title in rows if other != path and last_name(title) == last]
+        return len(elsewhere) + sum(last_name(symbol.name) == last for symbol in here)
+
+    def _copies_of_file(self, path: str, blob: str) -> int:
+        place = self._place()
+        if place.indexed_at is None:
+            return 0
+        return len({path, *self._store().paths_of_blob(place.id, blob)})
+
+    def no_such_path(self, path: str) -> NotFound:
+        """Return the error for a path at which nothing stands."""
+        known = self._store().paths(self._place().id)
+        near = difflib.get_close_matches(path, known, n=3, cutoff=0.5)
+        name = path.rsplit("/", 1)[-1]
+        near += [p for p in known if p.rsplit("/", 1)[-1] == name and p not in near]
+        return NotFound(
+            f"There is no file or folder {path!r} in this repository.",
+            hint="Paths are relative to the repository's root.",
+            similar=tuple(near[:5]),
+        )
+
+
+def _ending_in(symbols: Sequence[Symbol], wanted: str) -> list[Symbol]:
+    exact = [found for found in symbols if found.name == wanted]
+    partial = [found for found in symbols if found.name.endswith("." + wanted)]
+    return exact or (partial if len({found.name for found in partial}) == 1 else [])

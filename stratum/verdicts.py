@@ -1,0 +1,388 @@
+"""Notes -> verdicts, judged against a working tree and the history it stands on.
+
+Owns where a verdict gets its facts: stat and the index for files that did not change, outlines for
+those that did, git for ancestry, renames and what stood there before. The rules are in
+`stratum.freshness`. Reads only: no verdict makes a note fresher than it is. Where git cannot tell,
+a note is withheld rather than believed, and `trouble` says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from stratum import git
+from stratum.changes import described
+from stratum.errors import Unavailable
+from stratum.files import FileContent, Files
+from stratum.freshness import Judgement, judge, last_name, worst
+from stratum.models import STALE, Anchor, Note, Verdict
+from stratum.outline import OUTLINE_VERSION
+from stratum.redact import redact
+from stratum.store import Store, Worktree
+
+_MOST_COPIES = 50  # of one body that are looked at: two are enough to follow none
+_MAX_SUBJECT = 80  # characters of a commit's subject that are shown
+_SHORT = 10  # characters of a commit's id that are shown
+
+
+class Verdicts:
+    """Judges notes against one worktree.
+
+    Args:
+        root: The top of the worktree.
+        has_git: Whether git keeps it.
+        files: Its files as they stand.
+        store: Gives the open store.
+        place: Gives the worktree's row as it stands.
+        catch_up: Brings the index up to date where nobody else does; called when a definition is
+            missing, since only the index knows where else its body stands.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        has_git: bool,
+        files: Files,
+        store: Callable[[], Store],
+        place: Callable[[], Worktree],
+        catch_up: Callable[[], None],
+    ) -> None:
+        self._root = root
+        self._has_git = has_git
+        self._files = files
+        self._store = store
+        self._place = place
+        self._catch_up = catch_up
+        self._head: str | None = None
+        self._ancestry: dict[str, str] = {}
+        self._renames: dict[tuple[str, str | None], dict[str, str]] = {}
+        self._staged: object = None
+        self._old: dict[tuple[str, str], FileContent | None] = {}
+        self._caught_up = False
+        self._lock = threading.RLock()
+        self.trouble = ""
+
+    def of(self, notes: Sequence[Note]) -> list[Judgement]:
+        """Judge notes, in the order given."""
+        with self._lock:
+            return self._of(notes)
+
+    def _of(self, notes: Sequence[Note]) -> list[Judgement]:
+        self.trouble, self._caught_up = "", False
+        self._old.clear()
+        elsewhere = self._elsewhere(notes)
+        contents = self._standing([anchor for note in notes for anchor in note.anchors])
+        found = []
+        for note in notes:
+            verdicts = tuple(self._judge(note, anchor, contents) for anchor in note.anchors)
+            reason = elsewhere.get(note.id, "")
+            if reason:
+                verdicts = tuple(map(_elsewhere_too, verdicts))
+            found.append(Judgement("other-branch" if reason else worst(verdicts), verdicts, reason))
+        return found
+
+    def explained(self, note: Note, judgement: Judgement) -> Judgement:
+        """Return a judgement whose stale verdicts say what changed, and in which commit."""
+        with self._lock:
+            verdicts = tuple(
+                dataclasses.replace(verdict, change=self._change(note, anchor, verdict))
+                if verdict.freshness in ("changed", "gone")
+                else verdict
+                for anchor, verdict in zip(note.anchors, judgement.verdicts, strict=True)
+            )
+        return dataclasses.replace(judgement, verdicts=verdicts)
+
+    def held_at(self, commit: str, notes: Sequence[Note]) -> set[str]:
+        """Return the ids of the notes that held in a commit, by the files as they stood there.
+
+        Raises:
+            Unavailable: git is missing or failed.
+        """
+        with self._lock:
+            places = {
+                (note.id, anchor): self._renamed(note.commit, commit).get(anchor.path, anchor.path)
+                for note in notes
+                for anchor in note.anchors
+            }
+            ids = git.blob_ids(self._root, commit, set(places.values()))
+            raw = git.blobs(self._root, ids.values())
+            stood = {
+                path: self._files.stood(path, blob, raw[blob])
+                for path, blob in ids.items()
+                if blob in raw
+            }
+            held = set()
+            for note in notes:
+                verdicts = [
+                    self._compare(dataclasses.replace(anchor, path=path), stood.get(path))
+                    for anchor in note.anchors
+                    for path in (places[note.id, anchor],)
+                ]
+                if verdicts and worst(verdicts) not in STALE:
+                    held.add(note.id)
+        return held
+
+    # which notes are of another branch
+
+    def _elsewhere(self, notes: Sequence[Note]) -> dict[str, str]:
+        """Return why notes are not of this branch, by id; those that are, are left out."""
+        if not self._has_git:
+            return {}
+        head, branch = git.head(self._root)
+        if head != self._head:
+            self._head, self._ancestry = head, {}
+        staged = head, git.index_stamp(self._root)
+        if staged != self._staged:
+            self._staged = staged
+            self._renames.clear()
+        asked = {note.commit for note in notes if note.commit and note.commit != head}
+        relation = self._relation(asked) if head else dict.fromkeys(asked, "unknown")
+        tips: dict[str, set[str]] = {}
+        reasons = {}
+        for note in notes:
+            how = relation.get(note.commit or "", "within")
+            if how == "apart" and note.branch == branch and branch:
+                # amended or rebased: this branch as it was before, not another one
+                if branch not in tips:
+                    tips[branch] = git.past_tips(self._root, branch)
+                how = "within" if note.commit in tips[branch] else how
+            if how != "within":
+                reasons[note.id] = _why_elsewhere(note, how)
+        return reasons
+
+    def _relation(self, commits: Iterable[str]) -> dict[str, str]:
+        """Tell of each commit whether it is "within" HEAD, "apart", "missing" or "unknown"."""
+        wanted = set(commits)
+        new = wanted - self._ancestry.keys()
+        place = self._place()
+        if new and place.history_head == self._head:
+            new -= self._take(self._store().reachable_among(place.id, new), "within")
+        if new:
+            try:
+                for commit, how in git.ancestry(self._root, new).items():
+                    self._take([commit], how)
+                # in a cut-off history nobody can tell: the contents decide
+                missing = "within" if git.is_shallow(self._root) else "missing"
+                self._take(new - self._ancestry.keys(), missing)
+            except Unavailable as error:
+                self.trouble = f"{error.message} {error.hint}".strip()
+        return {commit: self._ancestry.get(commit, "unknown") for commit in wanted}
+
+    def _take(self, commits: Iterable[str], how: str) -> set[str]:
+        taken = set(commits)
+        self._ancestry.update(dict.fromkeys(taken, how))
+        return taken
+
+    # what stands where
+
+    def _standing(self, anchors: Sequence[Anchor]) -> dict[str, FileContent | None]:
+        """Return what stands at the paths of anchors; what the index knows is asked for at once."""
+        place, store = self._place(), self._store()
+        paths = {anchor.path for anchor in anchors}
+        entries = store.entries_at(place.id, paths)
+        contents: dict[str, FileContent | None] = {}
+        known = set()
+        for path in paths:
+            entry = entries.get(path)
+            if entry is None or entry.outline_version != OUTLINE_VERSION:
+                contents[path] = self._files.standing(path)
+                continue
+            contents[path] = found = self._files.standing(path, entry.stamp, entry.blob)
+            if found is not None and found.blob == entry.blob:
+                known.add(path)
+        wanted = [
+            (anchor.path, anchor.symbol)
+            for anchor in anchors
+            if anchor.symbol and anchor.path in known
+            and (content := contents[anchor.path]) and content.blob != anchor.blob
+        ]  # fmt: skip
+        for (path, name), definitions in store.definitions_at(place.id, wanted).items():
+            content = contents[path]
+            if content is not None:
+                content.know(name, definitions)
+        missing = [path for path, content in contents.items() if content is None]
+        if missing and self._has_git:
+            contents.update(self._left_out(missing))
+        return contents
+
+    def _left_out(self, paths: Sequence[str]) -> dict[str, FileContent | None]:
+        """Return what a sparse checkout keeps in the index alone."""
+        try:
+            ids = git.left_out(self._root, paths)
+            raw = git.blobs(self._root, ids.values()) if ids else {}
+        except Unavailable as error:
+            self.trouble = f"{error.message} {error.hint}".strip()
+            return {}
+        return {
+            path: self._files.stood(path, blob, raw[blob])
+            for path, blob in ids.items()
+            if blob in raw
+        }
+
+    def before(self, anchor: Anchor) -> FileContent | None:
+        """Return the file as it was when the anchor was made; None where git does not have it."""
+        if not self._has_git or anchor.blob is None:
+            return None
+        key = anchor.path, anchor.blob
+        if key not in self._old:
+            try:
+                raw = git.blobs(self._root, [anchor.blob]).get(anchor.blob)
+            except Unavailable:
+                return None
+            self._old[key] = self._files.stood(anchor.path, anchor.blob, raw) if raw else None
+        return self._old[key]
+
+    # verdicts
+
+    def _judge(
+        self, note: Note, anchor: Anchor, contents: dict[str, FileContent | None]
+    ) -> Verdict:
+        content = contents[anchor.path]
+        verdict = self._compare(anchor, content)
+        if verdict.freshness != "gone":
+            return verdict
+        return self._followed(note, anchor, file_is_gone=content is None) or verdict
+
+    def _compare(self, anchor: Anchor, content: FileContent | None) -> Verdict:
+        def old_text() -> str | None:
+            old = self.before(anchor)
+            return old.text() if old else None
+
+        verdict = judge(anchor, content, old_text)
+        if verdict.freshness == "changed" and anchor.outline_version != OUTLINE_VERSION:
+            renewed = self._renewed(anchor)
+            verdict = judge(renewed, content, old_text) if renewed else verdict
+        return verdict
+
+    def _renewed(self, anchor: Anchor) -> Anchor | None:
+        """Return an anchor of an earlier version with a hash by this one."""
+        old = self.before(anchor) if anchor.body_hash else None
+        if old is None:
+            return None
+        if anchor.symbol:
+            same = [s for s in old.definitions(anchor.symbol) if s.start_line == anchor.start_line]
+            hashes = [symbol.body_hash for symbol in same]
+        else:
+            hashes = [] if anchor.start_line else [old.token_hash()]
+        if len(hashes) != 1:
+            return None
+        return dataclasses.replace(anchor, body_hash=hashes[0], outline_version=OUTLINE_VERSION)
+
+    def _followed(self, note: Note, anchor: Anchor, *, file_is_gone: bool) -> Verdict | None:
+        """Look for a place that is no longer where it was; None when it is nowhere."""
+        if file_is_gone:
+            renamed = self._renamed(note.commit).get(anchor.path)
+            if renamed is not None:
+                moved = dataclasses.replace(anchor, path=renamed)
+                verdict = self._compare(moved, self._files.standing(renamed))
+                if verdict.freshness != "gone":
+                    return _as_moved(verdict)
+        if anchor.copies != 1:  # one of several copies went: the others are not this one
+            return None
+        if not self._caught_up:
+            self._caught_up = True
+            self._catch_up()
+        if anchor.symbol and anchor.body_hash:
+            return self._body_elsewhere(anchor.symbol, anchor.body_hash)
+        if anchor.blob and file_is_gone:
+            paths = self._store().paths_of_blob(self._place().id, anchor.blob)
+            standing = self._files.standing(paths[0]) if len(paths) == 1 else None
+            if standing is not None and standing.blob == anchor.blob:
+                return Verdict("moved", paths[0], anchor.start_line, anchor.end_line)
+        return None
+
+    def _body_elsewhere(self, name: str, body_hash: str) -> Verdict | None:
+        """Return the only place where a definition of this last name and body stands now."""
+        rows = self._store().places_of_body(self._place().id, body_hash, _MOST_COPIES)
+        last = last_name(name)
+        named = [(path, title) for path, title in rows if last_name(title) == last]
+        if len(named) != 1:
+            return None
+        path, title = named[0]
+        content = self._files.standing(path)  # the index may be behind
+        definitions = content.definitions(title) if content else ()
+        same = [symbol for symbol in definitions if symbol.body_hash == body_hash]
+        if len(same) != 1:
+            return None
+        return Verdict("moved", path, same[0].start_line, same[0].end_line, symbol=title)
+
+    # what changed
+
+    def _change(self, note: Note, anchor: Anchor, verdict: Verdict) -> tuple[str, ...]:
+        old, new = self.before(anchor), self._files.standing(verdict.path or anchor.path)
+        said = described(
+            anchor,
+            verdict,
+            (old.text(), old.outline()) if old else None,
+            (new.text(), new.outline()) if new else None,
+        )
+        try:
+            commit = self._changed_by(note, anchor)
+        except Unavailable:  # such as a commit that was collected: then it is not known
+            commit = ""
+        return tuple(redact(line).text for line in (said, commit) if line)
+
+    def _changed_by(self, note: Note, anchor: Anchor) -> str:
+        """Return in a few words which commit made an anchor stale, "" if that is not known."""
+        if not (self._has_git and note.commit):
+            return ""
+        head = git.head(self._root)[0]
+        if head is None or not self._stale_at(head, anchor):
+            return "not committed yet"
+        touching = git.commits_touching(self._root, note.commit, anchor.path)
+        # a search by halves: it no longer held after the last one, whatever came and went between
+        low, high = 0, len(touching) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if self._stale_at(touching[middle][0], anchor):
+                high = middle
+            else:
+                low = middle + 1
+        if not touching:
+            return ""
+        id_, date, subject = touching[low]
+        return f"since {id_[:_SHORT]} of {date}: {' '.join(subject.split())[:_MAX_SUBJECT]}"
+
+    def _stale_at(self, commit: str, anchor: Anchor) -> bool:
+        ids = git.blob_ids(self._root, commit, [anchor.path])
+        raw = git.blobs(self._root, ids.values()) if ids else {}
+        blob = ids.get(anchor.path, "")
+        content = self._files.stood(anchor.path, blob, raw[blob]) if blob in raw else None
+        return self._compare(anchor, content).freshness in STALE
+
+    def _renamed(self, commit: str | None, until: str | None = None) -> dict[str, str]:
+        if not self._has_git or commit is None:
+            return {}
+        key = commit, until
+        if key not in self._renames:
+            try:
+                found = git.renames(self._root, commit, until)
+            except Unavailable:  # such as a commit that was never fetched: nothing is followed
+                found = {}
+            self._renames[key] = found
+        return self._renames[key]
+
+
+def _as_moved(verdict: Verdict) -> Verdict:
+    if verdict.freshness == "fresh":
+        return dataclasses.replace(verdict, freshness="moved")
+    return verdict
+
+
+def _elsewhere_too(verdict: Verdict) -> Verdict:
+    here = {"fresh": "here it is the same", "moved": "here it is the same, in another place"}
+    reason = here.get(verdict.freshness, f"here {verdict.reason}")
+    return dataclasses.replace(verdict, freshness="other-branch", reason=reason)
+
+
+def _why_elsewhere(note: Note, how: str) -> str:
+    commit = (note.commit or "")[:_SHORT]
+    if how == "missing":
+        return f"written at {commit}, a commit that this clone does not have"
+    if how == "unknown":
+        return f"written at {commit}; git cannot tell whether that is part of this branch"
+    branch = f"on {note.branch}" if note.branch else "with HEAD detached"
+    return f"written {branch} at {commit}, which this branch is not built on"
