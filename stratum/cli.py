@@ -31,6 +31,7 @@ from stratum.models import (
     MODES,
     NOTE_KINDS,
     STRATA,
+    CheckReport,
     Entry,
     Filters,
     Finding,
@@ -228,7 +229,9 @@ def index(ctx: click.Context, path: str, no_vectors: bool, as_json: bool) -> int
 @click.option("--stratum", type=click.Choice(STRATA), help="Only this layer.")
 @click.option("--since", metavar="WHEN", help="Not older than a date or an age such as 7d.")
 @click.option("--tag", help="Only notes with this tag.")
-@click.option("--include-stale", is_flag=True, help="Show notes that no longer hold, marked.")
+@click.option(
+    "--include-stale", is_flag=True, help="Show notes that no longer hold, with what changed."
+)
 @_project_option
 @_json_option
 def search(
@@ -286,7 +289,7 @@ def get(id_: str, project: str, as_json: bool) -> None:
 )  # fmt: skip
 @click.option(
     "--at", "anchors", multiple=True, metavar="ANCHOR",
-    help="Where it holds: path, path::Symbol or path:10-20. Repeatable.",
+    help="Where it holds: path, path::Symbol, path::Symbol#2 or path:10-20. Repeatable.",
 )  # fmt: skip
 @click.option("--tag", "tags", multiple=True, help="A word to filter by. Repeatable.")
 @click.option("--team", is_flag=True, help="Meant for the team; without it the note is personal.")
@@ -340,6 +343,67 @@ def forget(id_: str, undo: bool, project: str, as_json: bool) -> None:
         _print_json(to_plain(written))
     else:
         click.echo(f"{written.note.id}  {written.action}")
+
+
+@_command("""
+    stratum check
+    stratum check --diff origin/main
+    stratum check --json | jq .counts
+""")
+@click.option(
+    "--diff", "base", metavar="BASE",
+    help="Only the notes that held where HEAD parted from BASE; exit 1 if there are any.",
+)  # fmt: skip
+@_project_option
+@_json_option
+def check(base: str | None, project: str, as_json: bool) -> int:
+    """List the notes that no longer hold, with what changed; or what a branch breaks.
+
+    Judges all notes of the project against the files as they stand, uncommitted ones included.
+    """
+    with _open(project) as memory:
+        report = memory.check(base=base)
+    if as_json:
+        _print_json(to_plain(report))
+    else:
+        _print_hits(report.stale)
+        _say(_counted(report))
+        _notices(report.notices)
+    return 1 if base is not None and report.stale else 0
+
+
+@_command("""
+    stratum verify k3l2mnop4qrs
+    stratum verify k3l2mnop4qrs --at client.py::Client.send
+    stratum verify k3l2mnop4qrs --undo
+""")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.option(
+    "--at", "anchors", multiple=True, metavar="ANCHOR",
+    help="Where it holds now; default: where its places went. Repeatable, for one ID.",
+)  # fmt: skip
+@click.option("--undo", is_flag=True, help="Bring the former anchors back.")
+@_project_option
+@_json_option
+def verify(
+    ids: tuple[str, ...], anchors: tuple[str, ...], undo: bool, project: str, as_json: bool
+) -> None:
+    """Say that notes still hold, after a look at the code: they are anchored anew."""
+    if anchors and (len(ids) > 1 or undo):
+        raise InvalidInput(
+            "--at gives the anchors of one note.", hint="Verify the notes one by one."
+        )
+    done = []
+    with _open(project) as memory:
+        placed = [_from_here(memory, anchor) for anchor in anchors]
+        for id_ in ids:
+            written = memory.verify(id_, anchors=placed, undo=undo)
+            done.append(to_plain(written))
+            if not as_json:
+                places = (_place(a.path, a.start_line, a.end_line) for a in written.note.anchors)
+                click.echo(f"{written.note.id}  {written.action}  {', '.join(places)}".rstrip())
+    if as_json:
+        _print_json(done)
 
 
 @_command("""
@@ -738,6 +802,15 @@ def _print_found(found: SearchResult) -> None:
     _notices(found.notices)
 
 
+def _counted(report: CheckReport) -> str:
+    judged = len(report.freshness)
+    each = ", ".join(f"{count:,} {name}" for name, count in sorted(report.counts.items()))
+    notes = f"{judged:,} notes" if judged != 1 else "1 note"
+    if report.base is not None:
+        return f"{notes} judged ({each or 'none'}); this branch breaks {len(report.stale):,}."
+    return f"{notes} judged ({each or 'none'})."
+
+
 def _print_withheld(count: int, cure: str) -> None:
     if count:
         _say(f"Stale notes withheld: {count} ({cure}).")
@@ -749,6 +822,8 @@ def _print_hits(hits: Sequence[Hit]) -> None:
     for hit, place in zip(hits, places, strict=True):
         start = f"{click.style(hit.id, fg='yellow')}  {place:<{wide}}  "
         click.echo(start + _cut(_about(hit), len(hit.id) + 4 + max(wide, len(place))))
+        for line in hit.change:
+            click.echo("  " + _cut(_clean(line), 2))
 
 
 def _about(hit: Hit) -> str:
@@ -782,11 +857,15 @@ def _print_entry(entry: Entry) -> None:
     who = f"{note.author} via {note.agent}" if note.agent else note.author
     facts = [str(entry.freshness), note.trust, note.scope, who, note.updated_at, *note.tags]
     click.echo(_clean(", ".join(facts)))
+    if entry.elsewhere:
+        click.echo(f"  {_clean(entry.elsewhere)}")
     for anchor, verdict in zip(note.anchors, entry.verdicts, strict=True):
         place = _place(anchor.path, anchor.start_line, anchor.end_line)
         symbol = f" {_clean(anchor.symbol)}" if anchor.symbol else ""
         reason = f": {_clean(verdict.reason)}" if verdict.reason else ""
         click.echo(f"  at {place}{symbol} ({verdict.freshness}{reason})")
+        for line in verdict.change:
+            click.echo(f"     {_clean(line)}")
     if note.deleted_at:
         click.echo(
             f"  forgotten {note.deleted_at}; `stratum forget {note.id} --undo` brings it back"

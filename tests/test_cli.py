@@ -828,3 +828,76 @@ def test_an_outline_is_cut_to_the_terminal(repo: Path, monkeypatch: pytest.Monke
         os.close(reader)
     assert lines[1] == "  7-9  method Box.open - Lift the lid."
     assert lines[2] == "12-14  function count_lids - Count the …"
+
+
+# truth
+
+
+def git(root: Path, *words: str) -> None:
+    """Run git as somebody."""
+    me = ("-c", "user.name=Kim", "-c", "user.email=kim@example.org")
+    subprocess.run(["git", "-C", str(root), *me, *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def stale(repo: Path) -> str:
+    """Write a note, break it on a branch, and return its id."""
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "Boxes")
+    id_ = run("write", "Lids count double", "--at", "src/box.py::count_lids").stdout.split()[0]
+    git(repo, "checkout", "-q", "-b", "feature")
+    path = repo / "src/box.py"
+    path.write_text(path.read_text().replace("len(boxes)", "len(boxes) + 1"))
+    return id_
+
+
+def test_check_lists_stale_notes_with_what_changed(repo: Path, stale: str) -> None:
+    run("write", "Boxes open", "--at", "src/box.py::Box.open")
+    result = run("check")
+    assert result.exit_code == 0
+    first, *change = result.stdout.splitlines()
+    assert first.startswith(
+        f"{stale}  src/box.py:12-14  fact count_lids - Lids count double (chang"
+    )
+    assert change == ["  count_lids: +1 -1 of 3 lines", "  not committed yet"]
+    assert "2 notes judged (1 changed, 1 fresh)." in result.stderr
+    plain = json.loads(run("check", "--json").stdout)
+    assert plain["counts"] == {"changed": 1, "fresh": 1}
+    assert [hit["id"] for hit in plain["stale"]] == [stale]
+
+
+def test_check_of_a_branch_fails_when_it_breaks_a_note(repo: Path, stale: str) -> None:
+    result = run("check", "--diff", "main")
+    assert (result.exit_code, result.stdout.split()[0]) == (1, stale)
+    assert "1 note judged (1 changed); this branch breaks 1." in result.stderr
+    git(repo, "checkout", "-q", "--", ".")
+    assert run("check", "--diff", "main").exit_code == 0
+    result = run("check", "--diff", "nowhere")
+    assert result.exit_code == 2
+    assert "git knows no commit 'nowhere' here." in result.stderr
+
+
+def test_verify_and_its_undo(repo: Path, stale: str) -> None:
+    assert run("verify", stale).stdout == f"{stale}  verified  src/box.py:12-14\n"
+    assert "0 changed" not in run("check").stderr
+    assert run("check").stdout == ""
+    plain = json.loads(run("verify", stale[:5], "--undo", "--json").stdout)
+    assert [written["action"] for written in plain] == ["restored"]
+    assert run("check").stdout.startswith(stale)
+    assert run("verify", stale, "--at", "src/box.py::Box").stdout.endswith("src/box.py:4-9\n")
+    result = run("verify", stale, "aaaa", "--at", "src/box.py")
+    assert result.exit_code == 2
+    assert "--at gives the anchors of one note." in result.stderr
+
+
+def test_stale_notes_are_shown_with_what_changed_and_in_full(repo: Path, stale: str) -> None:
+    result = run("search", "lids", "--stratum", "notes", "--include-stale")
+    assert "  count_lids: +1 -1 of 3 lines\n  not committed yet\n" in result.stdout
+    entry = run("get", stale).stdout
+    assert "(changed: count_lids was edited)\n     count_lids: +1 -1 of 3 lines\n" in entry
+    git(repo, "commit", "-q", "-a", "-m", "Count one more")
+    run("verify", stale)
+    git(repo, "checkout", "-q", "main")
+    entry = run("get", stale).stdout
+    assert "written on feature at" in entry
+    assert "other-branch" in entry

@@ -28,6 +28,7 @@ TOOLS = [
     "memory_get",
     "memory_write",
     "memory_outline",
+    "memory_verify",
     "memory_forget",
 ]
 
@@ -93,7 +94,7 @@ async def test_every_tool_has_a_title_hints_and_a_schema(server: StratumServer) 
         jsonschema.Draft202012Validator.check_schema(tool.input_schema)
         assert tool.input_schema["additionalProperties"] is False
     read_only = {name for name, tool in tools.items() if tool.annotations.read_only_hint}
-    assert read_only == set(TOOLS) - {"memory_write", "memory_forget"}
+    assert read_only == set(TOOLS) - {"memory_write", "memory_verify", "memory_forget"}
     destructive = {name for name, tool in tools.items() if tool.annotations.destructive_hint}
     assert destructive == {"memory_forget"}
     kinds = tools["memory_write"].input_schema["properties"]["kind"]["enum"]
@@ -189,6 +190,27 @@ async def test_a_stale_note_is_withheld_counted_and_shown_on_demand(
     assert "(fact, changed, " in texts(shown)
     got = await call(server, "memory_get", id=ids(shown)[0])
     assert "(fact, changed, " in texts(got)
+
+
+async def test_an_agent_sees_what_changed_and_verifies_a_note(
+    server: StratumServer, repository: Path
+) -> None:
+    anchor = "shop/cart.py::expire_old_carts"
+    written = await call(
+        server, "memory_write", text="Carts live one day", tags=["x"], anchors=[anchor]
+    )
+    id_ = written.structured_content["id"]
+    path = repository / "shop/cart.py"
+    path.write_text(path.read_text().replace("86400", "3600"))
+    change = "  expire_old_carts: +1 -1 of 3 lines\n  not committed yet"
+    found = await call(server, "memory_search", query="day", tag="x", include_stale=True)
+    assert f"\n{change}\n" in texts(found)
+    assert change in texts(await call(server, "memory_get", id=id_))
+    verified = await call(server, "memory_verify", id=id_)
+    assert verified.structured_content["action"] == "verified"
+    assert "(fact, fresh, Ada" in texts(await call(server, "memory_get", id=id_))
+    await call(server, "memory_verify", id=id_, undo=True)
+    assert "(fact, changed, Ada" in texts(await call(server, "memory_get", id=id_))
 
 
 async def test_an_outline_lists_symbols_with_lines_and_a_folder_its_files(
@@ -535,6 +557,8 @@ BAD_CALLS: list[tuple[str, dict[str, object], str]] = [
     ("memory_outline", {"path": "/etc/passwd"}, ""),
     ("memory_outline", {"path": "shop/crat.py"}, "Similar: shop/cart.py"),
     ("memory_outline", {"path": "a\0b"}, ""),
+    ("memory_verify", {"id": "aaaaaaaaaaaa"}, "Nothing has the id"),
+    ("memory_verify", {"id": "aaaa", "anchors": "a.py"}, "'anchors' should be a list of texts"),
     ("memory_forget", {"id": "aaaaaaaaaaaa"}, "Nothing has the id"),
     ("memory_forget", {"id": "aaaa", "undo": "perhaps"}, "'undo' should be a valid boolean"),
     ("memory_serach", {"query": "x"}, "Similar: memory_search"),
@@ -592,6 +616,7 @@ async def test_what_was_written_fits_the_published_schema(server: StratumServer)
         for tool, result in (
             ("memory_write", written),
             ("memory_write", await client.call_tool("memory_write", {"text": ""})),
+            ("memory_verify", await client.call_tool("memory_verify", {"id": id_})),
             ("memory_forget", await client.call_tool("memory_forget", {"id": id_})),
         ):
             jsonschema.validate(result.structured_content, schemas[tool])

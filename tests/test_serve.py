@@ -330,6 +330,7 @@ async def test_a_client_on_stdio_calls_every_tool(
             "memory_search": {"query": "tax"},
             "memory_get": {"id": id_},
             "memory_outline": {"path": "shop/cart.py"},
+            "memory_verify": {"id": id_},
             "memory_forget": {"id": id_},
         }.items():
             result = await client.call_tool(tool, arguments)
@@ -419,7 +420,7 @@ def test_outside_a_project_tools_are_listed_and_each_call_says_why(
     process = start(tmp_path, HOME=str(tmp_path))
     process.send(hello(), INITIALIZED, line(1, "tools/list"))
     assert process.answer()["id"] == 0
-    assert len(process.answer()["result"]["tools"]) == 6
+    assert len(process.answer()["result"]["tools"]) == 7
     for id_ in (2, 3):
         result = process.call(id_, "memory_search", query="x")
         assert result["isError"]

@@ -45,6 +45,7 @@ def test_every_tool_answers_the_typescript_client_within_its_schema(repository: 
         {"name": "memory_pack", "arguments": {"task": "change quantities", "budget": 0}},
         {"name": "memory_get", "arguments": {"id": "$ID"}},
         {"name": "memory_outline", "arguments": {"path": "shop/cart.py"}},
+        {"name": "memory_verify", "arguments": {"id": "$ID"}},
         {"name": "memory_forget", "arguments": {"id": "$ID"}},
     ]
     seen = conversation(repository, calls)
