@@ -7,7 +7,9 @@ nothing of ranking, MCP or the command line: progress goes to a callback.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -94,11 +96,15 @@ class TreeIndexer:
         self._skipped: list[Skipped] = []
         self._seen = self._parsed = self._reused = self._removed = self._symbols = 0
 
-    def run(self) -> IndexReport:
-        """Bring the code stratum up to date with the files."""
+    def run(self, only: Sequence[str] | None = None) -> IndexReport:
+        """Bring the code stratum up to date with the files; `only` names some that are known."""
         begun = time.monotonic()
         try:
-            interrupted = not self._pass()
+            if only is None:
+                interrupted = not self._pass()
+            else:
+                interrupted = False
+                self._update(only)
         except KeyboardInterrupt:
             interrupted = True
         return IndexReport(
@@ -137,6 +143,17 @@ class TreeIndexer:
             self._store.mark_indexed(self._stored.id, self._worktree.commit, self._worktree.branch)
         self._removed = len(gone)
         return True
+
+    def _update(self, known: Sequence[str]) -> None:
+        """Index files anew that were indexed before; what is no file any more is left as it was."""
+        files = []
+        for path in known:
+            with contextlib.suppress(OSError):
+                found = (self._worktree.root / path).lstat()
+                if stat.S_ISREG(found.st_mode) and found.st_size <= self._max_bytes:
+                    files.append(tree.TreeFile(path, tree.Stamp.of(found)))
+        self._known = self._store.entries_at(self._stored.id, known)
+        self._index(files)
 
     def _check_project(self) -> None:
         """Raise ProjectChanged unless the worktree still is of the same project; under the lock."""

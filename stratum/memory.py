@@ -85,6 +85,7 @@ from stratum.redact import redact
 from stratum.store import Record, Store, Worktree, now, open_store, random_id
 from stratum.terms import query_terms, similarity, terms
 from stratum.verdicts import Verdicts
+from stratum.watch import Watch
 
 MAX_QUERY = 32_000  # characters: longer than nearly every issue text
 MAX_LIMIT = 100
@@ -94,7 +95,7 @@ CANDIDATES = 100  # taken from each ranked list before fusion
 # A small repository is read in less, and so is an edit; a large one answers from what is there.
 FIRST_INDEX_WAIT, EDIT_WAIT = 1.0, 0.3
 CATCH_UP_WAIT = 3.0  # the same for a command, which has no thread that indexes beside it
-EDIT_PAUSE = 2.0  # seconds between two looks for edits
+_FEW_EDITS = 20  # files that a search itself brings up to date before it answers
 _TELLING_TERMS = 8
 _INDEX_TRIES = 3  # when other processes change the project meanwhile
 SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near-duplicate
@@ -145,9 +146,9 @@ class Memory:
         self._building: threading.Thread | None = None
         self._background: Background | None = None
         self._stop = threading.Event()
-        self._followed = 0.0
         root = self.worktree.root
         self._files = Files(root, settings.max_file_bytes, self._known_outline)
+        self._watch = Watch(root)
         self._anchoring = Anchoring(root, self._files, self._store, self._place)
         self._verdicts = Verdicts(
             root, self.worktree.git, self._files, self._store, self._place, self._catch_up
@@ -276,7 +277,11 @@ class Memory:
         )
 
     def _index_tree(
-        self, store: Store, report: Report, stop: threading.Event
+        self,
+        store: Store,
+        report: Report,
+        stop: threading.Event,
+        only: Sequence[str] | None = None,
     ) -> tuple[Worktree, IndexReport]:
         for _ in range(_INDEX_TRIES):
             place = self._place()
@@ -289,7 +294,7 @@ class Memory:
                 stop=stop,
             )
             with contextlib.suppress(ProjectChanged):
-                return place, indexer.run()
+                return place, indexer.run(only)
         raise StoreUnavailable(
             "Other processes keep making this repository part of another project.",
             hint="Look whether they see another remote, as with another HOME; then try again.",
@@ -332,7 +337,12 @@ class Memory:
 
     def _work_in_background(self, report: Report, stop: threading.Event) -> None:
         with contextlib.closing(open_store(self.settings.database)) as store:
-            self._index(store, report, True, stop)
+            self._watch.before()
+            done = self._index(store, report, False, stop)
+            if not done.interrupted:
+                entries = store.tree(self._place().id)
+                self._watch.after({path: entry.stamp for path, entry in entries.items()})
+                self._embed(store, self._place().project_id, report, stop)
 
     def wait_for_background(self, seconds: float) -> bool:
         """Wait until background work has nothing left to do; return whether that came in time."""
@@ -342,14 +352,23 @@ class Memory:
         if self._background is not None:
             self._background.wake()
 
-    def _follow_edits(self, background: Background, seconds: float) -> None:
-        """Look for edits before a search, and give a small change the time to be indexed."""
-        if background.idle:
-            if time.monotonic() - self._followed < EDIT_PAUSE:
-                return
-            self._followed = time.monotonic()
+    def _follow_edits(self, background: Background) -> None:
+        """See to it that a search finds what was edited before it, as far as that is soon done."""
+        if not background.idle:
+            background.wait(EDIT_WAIT)
+            return
+        seen = self._watch.look()
+        moved = False
+        with contextlib.suppress(Unavailable):  # damaged meanwhile: the next index says so
+            moved = git.head(self.worktree.root)[0] != self._place().commit
+        if seen.whole or moved or len(seen.changed) > _FEW_EDITS:
             background.wake()
-        background.wait(seconds)
+            background.wait(EDIT_WAIT)
+        elif seen.changed:
+            self._index_tree(self._store(), silent, self._stop, only=seen.changed)
+            background.wake()  # for the vectors
+        elif self._watch.overdue:
+            background.wake()
 
     def reembed(
         self, *, report: Report = silent, stop: threading.Event | None = None
@@ -415,8 +434,10 @@ class Memory:
             )
         place = self._place()
         if self._background is not None:
-            first = place.indexed_at is None
-            self._follow_edits(self._background, FIRST_INDEX_WAIT if first else EDIT_WAIT)
+            if place.indexed_at is None:
+                self._background.wait(FIRST_INDEX_WAIT)
+            else:
+                self._follow_edits(self._background)
             place = self._place()
         notices += self._index_notices(place)
         ran, ranked, notice = self._searched(place, query, asked, filters, mode)

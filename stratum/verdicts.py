@@ -125,16 +125,23 @@ class Verdicts:
                     held.add(note.id)
         return held
 
+    def _say(self, error: Unavailable) -> None:
+        self.trouble = f"{error.message} {error.hint}".strip()
+
     # which notes are of another branch
 
     def _elsewhere(self, notes: Sequence[Note]) -> dict[str, str]:
         """Return why notes are not of this branch, by id; those that are, are left out."""
         if not self._has_git:
             return {}
-        head, branch = git.head(self._root)
+        try:
+            head, branch = git.head(self._root)
+            staged = head, git.index_stamp(self._root)
+        except Unavailable as error:
+            self._say(error)
+            return {note.id: _why_elsewhere(note, "unknown") for note in notes if note.commit}
         if head != self._head:
             self._head, self._ancestry = head, {}
-        staged = head, git.index_stamp(self._root)
         if staged != self._staged:
             self._staged = staged
             self._renames.clear()
@@ -168,7 +175,7 @@ class Verdicts:
                 missing = "within" if git.is_shallow(self._root) else "missing"
                 self._take(new - self._ancestry.keys(), missing)
             except Unavailable as error:
-                self.trouble = f"{error.message} {error.hint}".strip()
+                self._say(error)
         return {commit: self._ancestry.get(commit, "unknown") for commit in wanted}
 
     def _take(self, commits: Iterable[str], how: str) -> set[str]:
@@ -214,7 +221,7 @@ class Verdicts:
             ids = git.left_out(self._root, paths)
             raw = git.blobs(self._root, ids.values()) if ids else {}
         except Unavailable as error:
-            self.trouble = f"{error.message} {error.hint}".strip()
+            self._say(error)
             return {}
         return {
             path: self._files.stood(path, blob, raw[blob])

@@ -34,6 +34,7 @@ ARROWS = {
     "notes": "errors models redact terms",
     "git": "errors",
     "tree": "errors git models",
+    "watch": "tree",
     "background": "errors models",
     "embedder": "errors models",
     "changes": "freshness models outline",
@@ -47,7 +48,7 @@ ARROWS = {
     "indexer": "embedder files git grammars models outline paths redact store terms tree",
     "memory": "_version anchoring background config embedder errors files freshness git indexer"
     " models notes outline packing paths placement ranking redact resident store terms tree"
-    " verdicts",
+    " verdicts watch",
     "mcp_server": "_version errors memory models notes redact tokens",
     "serve": "_version config errors mcp_server memory",
     "doctor": "config embedder errors git memory migrations models redact store",

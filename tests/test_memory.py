@@ -971,14 +971,45 @@ def test_background_indexing_ends_with_a_whole_index(settings: Settings, reposit
 def test_a_search_in_a_long_lived_process_sees_edits(
     settings: Settings, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_module, "EDIT_PAUSE", 0.0)
     monkeypatch.setattr(memory_module, "EDIT_WAIT", 60.0)
+    functions = Filters(kind="function")
+
+    def found(memory: Memory, query: str) -> list[str]:
+        hits = memory.search(query, mode="lexical", filters=functions).hits
+        return [f"{hit.path}:{hit.start_line} {hit.title}" for hit in hits]
+
     with Memory(settings, repository, resident=True) as memory:
         memory.start_background()
         assert memory.wait_for_background(60)
-        (repository / "shop" / "refund.py").write_text("def pay_back(order): ...\n")
-        hit = memory.search("pay back", mode="lexical", filters=Filters(kind="function")).hits[0]
-        assert (hit.title, hit.path) == ("pay_back", "shop/refund.py")
+        memory.warm_up()
+        new = repository / "shop" / "refund.py"
+        new.write_text("def pay_back(order): ...\n")
+        assert found(memory, "pay back") == ["shop/refund.py:1 pay_back"]
+        new.write_text("import os\n\n\ndef pay_back(order): ...\n")  # edited in place
+        assert found(memory, "pay back") == ["shop/refund.py:4 pay_back"]
+        (repository / "refund.tmp").write_text("def give_back(order): ...\n")
+        (repository / "refund.tmp").replace(new)  # as many editors save
+        assert found(memory, "give back pay") == ["shop/refund.py:1 give_back"]
+        (repository / "web/later").mkdir()
+        new.rename(repository / "web/later/refund.py")
+        assert found(memory, "give back") == ["web/later/refund.py:1 give_back"]
+        (repository / "web/later/refund.py").unlink()
+        assert found(memory, "give back") == []
+        git(repository, "checkout", "-q", "-b", "next")
+        git(repository, "commit", "-q", "--allow-empty", "-m", "Next")
+        memory.search("pay")
+        assert memory.wait_for_background(60)
+        assert memory.status().commit == git(repository, "rev-parse", "HEAD")
+
+
+def test_a_command_sees_edits_of_what_it_shows(memory: Memory, repository: Path) -> None:
+    path = repository / "shop/cart.py"
+    path.write_text("import os\n\n\n" + path.read_text())
+    hit = memory.search("expire old carts", filters=Filters(kind="function")).hits[0]
+    assert (hit.title, hit.start_line) == ("expire_old_carts", 22)
+    path.write_text("import os\n")
+    hits = memory.search("expire old carts", filters=Filters(kind="function")).hits
+    assert "expire_old_carts" not in [hit.title for hit in hits]
 
 
 def test_a_resident_memory_answers_as_a_cold_one(settings: Settings, repository: Path) -> None:
