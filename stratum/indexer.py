@@ -53,12 +53,15 @@ _WORDS_ONLY = frozenset("constant variable field property section".split())
 
 @dataclass(frozen=True, slots=True)
 class _Parsed:
-    """A file that was read: ready to be stored. `outline` is None when its content is known."""
+    """A file that was read: ready to be stored.
+
+    `outline` is None when its content is known, `record` is an id when it is known at this path.
+    """
 
     file: tree.TreeFile
     blob: str
     language: str
-    record: NewRecord
+    record: NewRecord | int
     outline: Outline | None
     symbols: tuple[NewSymbol, ...]
 
@@ -206,6 +209,9 @@ class TreeIndexer:
         blob = blob_id(raw)
         language = language_of(file.path, text)
         known = self._store.blob(self._stored.project_id, blob, language, OUTLINE_VERSION)
+        record_id = self._store.record_id(self._file_uid(file.path, blob)) if known else None
+        if record_id is not None and record_id[1] == self._stored.project_id:
+            return _Parsed(file, blob, language, record_id[0], None, ())
         parsed = outline(text, language)
         symbols: tuple[NewSymbol, ...] = ()
         clean = redact(text).text.split("\n")
@@ -233,7 +239,10 @@ class TreeIndexer:
         else:
             self._reused += 1
         assert blob is not None  # noqa: S101 - known, or stored just now
-        return blob, self._store.add_record(project_id, parsed.record)
+        record = parsed.record
+        return blob, record if isinstance(record, int) else self._store.add_record(
+            project_id, record
+        )
 
     def _put_entry(self, file: tree.TreeFile, blob: int, record: int) -> None:
         # without a stamp the file is read again by the next run
@@ -278,6 +287,9 @@ class TreeIndexer:
                 record, symbol.start_line, symbol.end_line, symbol.body_hash, signature, doc
             )
 
+    def _file_uid(self, path: str, blob: str) -> str:
+        return derived_id(self._stored.seed, "file", path, blob)
+
     def _file_record(self, path: str, blob: str, parsed: Outline, lines: list[str]) -> NewRecord:
         doc = redact(parsed.doc).text
         joined = "\n".join(dict.fromkeys(symbol.name for symbol in parsed.symbols))
@@ -291,7 +303,7 @@ class TreeIndexer:
         limit = 0 if paths.is_catalogue(path) else _MAX_BODY if readable else _MAX_DATA_BODY
         body = "\n".join(lines)[:limit]
         return NewRecord(
-            uid=derived_id(self._stored.seed, "file", path, blob),
+            uid=self._file_uid(path, blob),
             stratum="code",
             kind="file",
             title=path,

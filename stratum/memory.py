@@ -149,6 +149,7 @@ class Memory:
         root = self.worktree.root
         self._files = Files(root, settings.max_file_bytes, self._known_outline)
         self._watch = Watch(root)
+        self._caught_up = False
         self._anchoring = Anchoring(root, self._files, self._store, self._place)
         self._verdicts = Verdicts(
             root, self.worktree.git, self._files, self._store, self._place, self._catch_up
@@ -340,8 +341,7 @@ class Memory:
             self._watch.before()
             done = self._index(store, report, False, stop)
             if not done.interrupted:
-                entries = store.tree(self._place().id)
-                self._watch.after({path: entry.stamp for path, entry in entries.items()})
+                self._watch.after(store.stamps(self._place().id))
                 self._embed(store, self._place().project_id, report, stop)
 
     def wait_for_background(self, seconds: float) -> bool:
@@ -470,15 +470,20 @@ class Memory:
     def _catch_up(self) -> None:
         """Bring the index up to date with the files, as far as that goes in a moment."""
         if self._background is not None:
-            self._background.wake()
-            self._background.wait(EDIT_WAIT)
-        elif self._place().indexed_at is not None:
-            stop = threading.Event()
-            timer = threading.Timer(CATCH_UP_WAIT, stop.set)
-            timer.start()
-            with contextlib.suppress(Unavailable):  # git fails: then what is missing stays so
-                self._index_tree(self._store(), silent, stop)
-            timer.cancel()
+            self._follow_edits(self._background)
+            return
+        store, place = self._store(), self._place()
+        if place.indexed_at is None or (self._caught_up and not self._watch.look()):
+            return
+        stop = threading.Event()
+        timer = threading.Timer(CATCH_UP_WAIT, stop.set)
+        timer.start()
+        self._watch.before()
+        with contextlib.suppress(Unavailable):  # git fails: then what is missing stays so
+            place, done = self._index_tree(store, silent, stop)
+            self._caught_up = not done.interrupted
+            self._watch.after(store.stamps(place.id))
+        timer.cancel()
 
     def _git_trouble(self) -> list[str]:
         trouble = self._verdicts.trouble

@@ -292,6 +292,10 @@ class Store(Database):
         """Return what the index knows of a worktree, by path."""
         return _entries(self._rows(f"{_SELECT_ENTRY} WHERE t.worktree_id = ?", (worktree_id,)))
 
+    def stamps(self, worktree_id: int) -> dict[str, tuple[int, int, int, int]]:
+        """Return the stamps of a worktree's files as in `TreeEntry`, by path."""
+        return {path: entry.stamp for path, entry in self.tree(worktree_id).items()}
+
     def entries_at(self, worktree_id: int, paths: Iterable[str]) -> dict[str, TreeEntry]:
         """Return what the index knows of these paths."""
         rows = self._rows(

@@ -289,9 +289,15 @@ class Verdicts:
                     return _as_moved(verdict)
         if anchor.copies != 1:  # one of several copies went: the others are not this one
             return None
-        if not self._caught_up:
+        found = self._elsewhere_in_tree(anchor, file_is_gone=file_is_gone)
+        if found is None and not self._caught_up:
             self._caught_up = True
             self._catch_up()
+            found = self._elsewhere_in_tree(anchor, file_is_gone=file_is_gone)
+        return found
+
+    def _elsewhere_in_tree(self, anchor: Anchor, *, file_is_gone: bool) -> Verdict | None:
+        """Return where the only definition with an anchor's body, or its whole file, stands now."""
         if anchor.symbol and anchor.body_hash:
             return self._body_elsewhere(anchor.symbol, anchor.body_hash)
         if anchor.blob and file_is_gone:
