@@ -106,8 +106,8 @@ _CHECK_BATCH = 500  # notes judged at once
 
 _TEST_WORDS = frozenset(["test", "tests", "testing", "spec", "specs"])
 _STILL_STALE = (
-    "Its place has changed since, so searches withhold it: write it again with the anchor it has "
-    "now, or `stratum forget {}`."
+    "Searches withhold it, since {reason}: write it again with the anchors it has now, or say "
+    "`stratum verify {id}` if it still holds."
 )
 _AGE = re.compile(r"^(\d{1,5})([hdwmy])$")
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7, "m": 24 * 30, "y": 24 * 365}
@@ -616,7 +616,8 @@ class Memory:
             if note.id not in judged:
                 # as many at once as may be shown: each batch asks the index and git
                 left = [notes[id_] for id_ in of_notes if notes[id_].id not in judged][: 2 * limit]
-                judged |= zip((n.id for n in left), self._verdicts.of(left), strict=True)
+                found = self._verdicts.of(left, caught_up=self._background is not None)
+                judged |= zip((n.id for n in left), found, strict=True)
             judgement = judged[note.id]
             if judgement.freshness not in STALE:
                 hits.append(_note_hit(note, judgement, score))
@@ -835,7 +836,7 @@ class Memory:
         store, digest = self._store(), text_hash(note.text)
         twin = store.note_with_hash(place.project_id, digest)
         # judged before the lock: files may be large
-        stale = self._stale_anchors(twin) if twin is not None else set()
+        judgement = self._verdicts.of([twin])[0] if twin is not None else None
         with store.transaction():
             place = store.worktree(place.root) or place  # the project may have got another name
             twin = store.note_with_hash(place.project_id, digest)
@@ -844,15 +845,18 @@ class Memory:
                 self._journal(place, "write", note)
                 return Written(note, "superseded" if note.supersedes else "created")
             notices = []
-            changed = merged(twin, note, stale)
+            stale = _stale(twin, judgement)
+            elsewhere = bool(judgement and judgement.elsewhere)
+            changed = merged(twin, note, set(stale), elsewhere=elsewhere)
             if changed != twin:
                 changed = dataclasses.replace(changed, updated_at=_after(twin))
                 self._replace(place, "merge", changed)
             if note.supersedes:
                 # a note supersedes one other at most, so the link cannot be kept here
                 notices.append(self._bury(place, note.supersedes, changed))
-        if stale.intersection(changed.anchors):
-            notices.append(_STILL_STALE.format(changed.id))
+        left = [reason for anchor, reason in stale.items() if anchor in changed.anchors]
+        if left:
+            notices.append(_STILL_STALE.format(id=changed.id, reason=left[0]))
         return Written(changed, "merged", notices=tuple(notices))
 
     def _bury(self, place: Worktree, id_: str, instead: Note) -> str:
@@ -862,11 +866,6 @@ class Memory:
             buried = dataclasses.replace(older, deleted_at=at, updated_at=at)
             self._replace(place, "forget", buried)
         return f"{id_} was forgotten: {instead.id} says the same as the new text."
-
-    def _stale_anchors(self, note: Note) -> set[Anchor]:
-        [judgement] = self._verdicts.of([note])
-        verdicts = zip(note.anchors, judgement.verdicts, strict=True)
-        return {anchor for anchor, verdict in verdicts if verdict.freshness in STALE}
 
     def _replace(self, place: Worktree, verb: str, note: Note, before: Note | None = None) -> None:
         """Store a note's new state and say so in the journal; inside a transaction.
@@ -1196,6 +1195,18 @@ def _after(note: Note) -> str:
     """Return the time of a change of `note`: later than the last, even one by a clock ahead."""
     last = datetime.fromisoformat(note.updated_at) + timedelta(milliseconds=1)
     return max(now(), last.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+
+
+def _stale(note: Note, judgement: Judgement | None) -> dict[Anchor, str]:
+    """Return the anchors that do not hold, each with the reason; none if the note changed since."""
+    if judgement is None or len(judgement.verdicts) != len(note.anchors):
+        return {}
+    pairs = zip(note.anchors, judgement.verdicts, strict=True)
+    return {
+        anchor: judgement.elsewhere or verdict.reason
+        for anchor, verdict in pairs
+        if verdict.freshness in STALE
+    }
 
 
 def _note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:

@@ -114,19 +114,26 @@ def near_names(wanted: str, names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(near + [name for name in names if last[name] in close]))
 
 
-def merged(known: Note, again: Note, stale: Collection[Anchor]) -> Note:
+def merged(known: Note, again: Note, stale: Collection[Anchor], *, elsewhere: bool = False) -> Note:
     """Return a note that was written again with the same words.
 
     What the new writing says is taken over: its tags and anchors are added, a kind other than the
     default and the scope "team" win. Anchors that come with it replace `stale` ones, and those
-    of the same place: whoever writes a note again has just looked.
+    of the same place unless they say the same: whoever writes a note again has just looked. The
+    note then is of the commit at which it was written again, and so is one without anchors that
+    was known from another branch (`elsewhere`).
     """
     anchors, commit, branch = known.anchors, known.commit, known.branch
     if again.anchors:
-        given = {_place(anchor) for anchor in again.anchors}
-        kept = [a for a in known.anchors if a not in stale and _place(a) not in given]
-        anchors, commit, branch = (*kept, *again.anchors), again.commit, again.branch
-        check_anchor_count(len(anchors))
+        given = {_place(anchor): anchor for anchor in again.anchors}
+        kept = [a for a in known.anchors if a not in stale and _says(a, given.get(_place(a)))]
+        places = {_place(anchor) for anchor in kept}
+        new = [anchor for anchor in again.anchors if _place(anchor) not in places]
+        if new or len(kept) < len(known.anchors):
+            anchors, commit, branch = (*kept, *new), again.commit, again.branch
+            check_anchor_count(len(anchors))
+    elif elsewhere and not known.anchors:
+        commit, branch = again.commit, again.branch
     return dataclasses.replace(
         known,
         kind=again.kind if again.kind != DEFAULT_KIND else known.kind,
@@ -136,6 +143,13 @@ def merged(known: Note, again: Note, stale: Collection[Anchor]) -> Note:
         commit=commit,
         branch=branch,
     )
+
+
+def _says(anchor: Anchor, other: Anchor | None) -> bool:
+    """Tell whether an anchor need not make room for another one of the same place."""
+    if other is None or anchor.blob == other.blob:
+        return True
+    return anchor.body_hash is not None and anchor.body_hash == other.body_hash
 
 
 def _place(anchor: Anchor) -> tuple[object, ...]:

@@ -65,13 +65,14 @@ class Verdicts:
         self._lock = threading.RLock()
         self.trouble = ""
 
-    def of(self, notes: Sequence[Note]) -> list[Judgement]:
-        """Judge notes, in the order given."""
+    def of(self, notes: Sequence[Note], *, caught_up: bool = False) -> list[Judgement]:
+        """Judge notes, in the order given; `caught_up` says that the index was looked after."""
         with self._lock:
+            self._caught_up = caught_up
             return self._of(notes)
 
     def _of(self, notes: Sequence[Note]) -> list[Judgement]:
-        self.trouble, self._caught_up = "", False
+        self.trouble = ""
         self._old.clear()
         elsewhere = self._elsewhere(notes)
         contents = self._standing([anchor for note in notes for anchor in note.anchors])

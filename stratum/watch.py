@@ -18,7 +18,6 @@ from stratum.tree import Stamp
 # Looks may take this share of the time, and so many seconds at once before that counts: an agent's
 # searches all look, those of a script that asks hundreds in a second do not.
 _SHARE, _BURST = 0.1, 0.5
-_AT_ONCE = 0.05  # seconds within which two looks would be one: both for the same answer
 _ANYWAY = 10.0  # seconds after which the whole tree is due: ignore rules may have changed
 
 
@@ -45,7 +44,6 @@ class Watch:
         self._folders: dict[str, tuple[int, int]] = {}
         self._before: dict[str, tuple[int, int]] = {}
         self._run_at = 0.0
-        self._looked_at = 0.0
         self._credit = _BURST
         self._credited_at = time.monotonic()
 
@@ -76,12 +74,11 @@ class Watch:
         begun = time.monotonic()
         self._credit = min(_BURST, self._credit + _SHARE * (begun - self._credited_at))
         self._credited_at = begun
-        if self._credit <= 0 or begun - self._looked_at < _AT_ONCE or not self._folders:
+        if self._credit <= 0 or not self._folders:
             return Seen()
         changed = tuple(path for path, stamp in self._stamps.items() if self._stamp(path) != stamp)
         whole = any(self._differs(folder, known) for folder, known in list(self._folders.items()))
-        self._looked_at = time.monotonic()
-        self._credit -= self._looked_at - begun
+        self._credit -= time.monotonic() - begun
         return Seen(changed, whole)
 
     @property

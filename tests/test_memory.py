@@ -297,7 +297,7 @@ def test_writing_a_stale_note_again_without_a_place_says_that_it_stays_withheld(
     memory.write("Totals include tax.", anchors=["shop/cart.py::Cart.total_price"])
     edit(repository / "shop/cart.py", "net = sum", "net = 2 * sum")
     again = memory.write("Totals include tax.")
-    assert "searches withhold it" in again.notices[0]
+    assert "Searches withhold it, since Cart.total_price was edited" in again.notices[0]
 
 
 @pytest.mark.parametrize(

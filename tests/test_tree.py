@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -573,3 +574,17 @@ def test_any_text_is_a_path_inside_or_invalid_input(root: Path, path: str) -> No
     assert ".." not in relative.split("/")
     assert not relative.startswith("/")
     assert inside(root, relative) == relative
+
+
+def test_one_file_has_one_name_where_case_and_accents_may_be_written_freely(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = root / "Straße"
+    folder.mkdir()
+    (folder / "Café.py").write_text("x = 1\n")
+    typed = unicodedata.normalize("NFD", "STRASSE/café.PY")
+    assert inside(root, typed) == typed
+    # what such a file system answers; none can be had on every machine that runs this
+    monkeypatch.setattr(os.path, "lexists", lambda _: True)
+    assert inside(root, typed) == "Straße/Café.py"
+    assert inside(root, "Straße/new.py") == "Straße/new.py"

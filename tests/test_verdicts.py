@@ -303,6 +303,33 @@ def test_a_note_of_another_branch_is_withheld_though_the_code_is_the_same(
     assert (entry.freshness, entry.verdicts[0].reason) == ("other-branch", "here it is the same")
 
 
+def test_a_note_that_is_written_again_on_this_branch_is_of_this_branch(
+    memory: Memory, repository: Path
+) -> None:
+    git(repository, "checkout", "-q", "-b", "feature")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "Idea")
+    loose, placed = memory.write("Gifts are wrapped twice.").note, note_at(memory, TOTAL)
+    git(repository, "checkout", "-q", "main")
+    again = memory.write(placed.text)
+    assert "written on feature at" in again.notices[0]
+    assert "stratum verify" in again.notices[0]
+    memory.write(loose.text)
+    memory.write(placed.text, anchors=[TOTAL])
+    assert [fate(memory, n) for n in (loose, placed)] == ["unanchored", "fresh"]
+
+
+def test_a_note_that_holds_is_not_taken_away_from_its_branch_by_writing_it_again(
+    memory: Memory, repository: Path
+) -> None:
+    note = note_at(memory, TOTAL)
+    git(repository, "checkout", "-q", "-b", "feature")
+    edit(repository / "shop/cart.py", "TAX_RATE = 0.19", "TAX_RATE = 0.21")
+    commit(repository)
+    assert memory.write(note.text, anchors=[TOTAL]).note == note
+    git(repository, "checkout", "-q", "main")
+    assert fate(memory, note) == "fresh"
+
+
 def test_an_amended_branch_is_not_another_branch(memory: Memory, repository: Path) -> None:
     (repository / "a.py").write_text("a = 1\n")
     commit(repository)
