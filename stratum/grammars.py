@@ -29,6 +29,7 @@ HEAD = 4_096  # characters that tell a language: beyond the longest licence head
 # Tokens that no valid source contains: they stand for structure that is not written as text.
 OPEN, CLOSE, STATEMENT = b"\x01", b"\x02", b"\x03"
 LINE, SINGLE, ARGUMENTS = b"\x04", b"\x05", b"\x06"
+EACH = b"\x07"  # the "in" of a loop, which is no operator
 
 # Node types that mean the same in every grammar that has them.
 ATTRIBUTES = frozenset(
@@ -48,6 +49,30 @@ class Definition:
 
 
 @dataclass(frozen=True, slots=True)
+class Groups:
+    """Which parentheses say nothing: those that the same tree would be read without.
+
+    `types` are nodes of one value in parentheses. These go where the value is whole: between a
+    token of `before` and one of `after`, from which no operator reaches into it. An atom, whose
+    node type is in `atoms`, may also stand next to an operator: behind a token of `near`, and not
+    before one of `trailers`. An operator of `levels` may stand next to those that bind less, or as
+    much on its right. What is in `kept` never loses its parentheses, and what is in `heads` not
+    where a statement or the body of an arrow function starts. `parameters` go before an arrow.
+    """
+
+    types: tuple[str, ...]
+    before: frozenset[bytes]
+    after: frozenset[bytes]
+    near: frozenset[bytes] = frozenset()
+    trailers: frozenset[bytes] = frozenset()
+    atoms: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
+    heads: frozenset[str] = frozenset()
+    levels: dict[bytes, int] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Grammar:
     """How one language is read: where its grammar is and what its node types mean.
 
@@ -60,7 +85,9 @@ class Grammar:
     before which a comma means nothing, `singles` the nodes in which it does. `dropped` tokens
     never count, and `lines` are nodes that a line end closes; only indentation shows `blocks`.
     `special` holds rules that none of these can express. In a `generic` language "<" may open type
-    arguments. `mask` hides what may keep a source from being parsed in comments of the same length.
+    arguments. `joined` are literals side by side that are one, `sums` what may join literals by
+    "+". A blank inside `directives` does not count. `groups` says which parentheses do not.
+    `mask` hides what may keep a source from being parsed in comments of the same length.
     """
 
     package: str
@@ -79,6 +106,10 @@ class Grammar:
     dropped: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
     blocks: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
+    directives: tuple[str, ...] = ()
+    groups: Groups | None = None
     special: dict[str, Rule] = field(default_factory=dict)
     generic: bool = False
     mask: Callable[[bytes], tuple[bytes, Macros]] | None = None
@@ -93,6 +124,7 @@ class Walk(Protocol):
     functions: int  # bodies of functions around the current node, named or not
     members: set[int]  # nodes that are members of something with a name
     exported: set[int]  # nodes that others see from outside the file
+    keys: set[int]  # strings that may as well be written as names
 
     def text(self, node: Node | None) -> str:
         """Return a node's text, "" for none."""
@@ -121,8 +153,8 @@ class Walk(Protocol):
     def define(self, node: Node) -> None:
         """Note what a node defines, and walk what is inside under its name."""
 
-    def anonymous(self, node: Node) -> None:
-        """Walk a function without a name: what it holds is local."""
+    def anonymous(self, node: Node, *items: Node) -> None:
+        """Walk a function without a name, or what is left of it: what it holds is local."""
 
 
 _EXTENSIONS = {
@@ -323,6 +355,82 @@ def _number(walk: Walk, node: Node) -> None:
     walk.tokens.append(walk.source[node.start_byte : node.end_byte].lower())
 
 
+def _float(point: bytes) -> Rule:
+    """Spell a decimal fraction in one way; `point` is what tells a whole one from an integer."""
+
+    def rule(walk: Walk, node: Node) -> None:
+        text = walk.source[node.start_byte : node.end_byte].lower()
+        if match := _DECIMAL.match(text):
+            whole, fraction, sign, exponent, unit = match.groups(b"")
+            fraction = fraction.rstrip(b"0")
+            text = (whole or b"0") + (b"." + fraction if fraction else point)
+            if exponent:
+                text += b"e" + sign.strip(b"+") + exponent
+            text += unit
+        walk.tokens.append(text)
+
+    return rule
+
+
+_DECIMAL = re.compile(rb"(?=\.?\d)([\d_]*)\.?([\d_]*)(?:e([+-]?)0*(\d+))?(j?)\Z")
+
+
+def _bare(walk: Walk, node: Node) -> None:
+    """Walk a list around which parentheses, and the comma they allow, mean nothing."""
+    if walk.source.find(b"(", node.start_byte, node.end_byte) < 0:
+        walk.descend(node)
+        return
+    children = [child for child in node.children if child.type not in ("(", ")")]
+    last = next((child for child in reversed(children) if not child.is_extra), None)
+    walk.push(*(child for child in children if child != last or child.type != ","))
+
+
+def _bare_tuple(walk: Walk, node: Node) -> None:
+    """Take "a, b" as "(a, b)"."""
+    if node.has_error or walk.tokens[-1:] == [b"raise"]:
+        walk.descend(node)
+        return
+    children = [child for child in node.children if not child.is_extra]
+    if children[-1].type == ",":
+        children.pop()
+        if len(children) == 1:
+            walk.tokens.append(SINGLE)
+    walk.push(b"(", *children, b")")
+
+
+def _target(walk: Walk, node: Node) -> None:
+    """Take "(a) = 1" as "a = 1", but not "(a): int = 1", which declares nothing."""
+    children = node.children
+    if (
+        len(children) == 3
+        and children[1].type in ("identifier", "attribute", "subscript")
+        and not _ANNOTATED.match(walk.source, node.end_byte)
+    ):
+        walk.push(children[1])
+        return
+    if len(children) > 3 and children[-2].type == "," and len(children) == 4:
+        walk.tokens.append(SINGLE)
+    walk.descend(node)
+
+
+_ANNOTATED = re.compile(rb"\s*:")
+
+
+def _interpolation(walk: Walk, node: Node) -> None:
+    """Take the value of f"{value = }" to the letter, since it is printed."""
+    children = node.children
+    mark = next((i for i, child in enumerate(children) if child.type == "="), 0)
+    if not mark:
+        walk.descend(node)
+        return
+    text = walk.source[children[0].end_byte : children[mark + 1].start_byte]
+    walk.push(b"{", b"s" + text, *children[mark + 1 :])
+
+
+def _python_for(walk: Walk, node: Node) -> None:
+    walk.push(*(EACH if child.type == "in" else child for child in node.children))
+
+
 _JS_FUNCTIONS = frozenset({"arrow_function", "function_expression", "generator_function"})
 _JS_WRAPPED = frozenset({"as_expression", "satisfies_expression", "parenthesized_expression"})
 
@@ -378,17 +486,27 @@ def _js_assignment(walk: Walk, node: Node) -> list[Definition]:
     return _js_assigned(walk, place.replace(".prototype.", ".").removeprefix("this."), value, "")
 
 
+def _js_key(walk: Walk, node: Node) -> Node | None:
+    """Return what names a member of an object; quotes around a name do not count."""
+    key = node.child_by_field_name("key") or node.child_by_field_name("name")
+    if key is not None and key.type == "string":
+        walk.keys.add(key.id)
+    return key
+
+
 def _js_pair(walk: Walk, node: Node) -> list[Definition]:
+    key = _js_key(walk, node)
     if node.id not in walk.members:
         return []
-    name = walk.text(node.child_by_field_name("key")).strip("'\"")
+    name = walk.text(key).strip("'\"")
     return _js_assigned(walk, name, node.child_by_field_name("value"), "")
 
 
 def _js_method(walk: Walk, node: Node) -> list[Definition]:
+    key = _js_key(walk, node)
     if node.id not in walk.members:
         return []
-    name = walk.text(node.child_by_field_name("name")).strip("'\"")
+    name = walk.text(key).strip("'\"")
     words = {child.type for child in node.children}
     accessor = words & {"get", "set"}
     kind = "constructor" if name == "constructor" else "property" if accessor else "method"
@@ -440,6 +558,25 @@ def _js_function(walk: Walk, node: Node) -> None:
         walk.anonymous(node)
 
 
+def _js_return(walk: Walk, node: Node) -> None:
+    """Tell "return" with a value in the next line, which is not returned, from other returns."""
+    children = node.children
+    values = [child for child in children[1:] if not child.is_extra]
+    gap = walk.source[children[0].end_byte : values[0].start_byte] if values else b""
+    walk.push(children[0], *((LINE,) if b"\n" in gap else ()), *children[1:])
+
+
+def _ts_property(walk: Walk, node: Node) -> None:
+    _js_key(walk, node)
+    walk.descend(node)
+
+
+def _ts_union(walk: Walk, node: Node) -> None:
+    """Leave out the sign that may stand before the first type."""
+    first, *others = node.children
+    walk.push(*others) if first.type in ("|", "&") else walk.descend(node)
+
+
 def _jsx_text(walk: Walk, node: Node) -> None:
     """Take text between JSX tags as React does: white space around a line end is nothing."""
     first, *rest = walk.source[node.start_byte : node.end_byte].split(b"\n")
@@ -484,8 +621,8 @@ def _go_member(walk: Walk, node: Node) -> list[Definition]:
     return by_name(walk, node, "method") if inside else []
 
 
-def _go_for(walk: Walk, node: Node) -> None:
-    """Keep the semicolons of "for a; b; c", which say what is the condition."""
+def _go_head(walk: Walk, node: Node) -> None:
+    """Keep the semicolons of "for a; b; c" and "if a; b", which say what is the condition."""
     walk.push(*(LINE if child.type == ";" else child for child in node.children))
 
 
@@ -509,7 +646,60 @@ def _rust_macro(walk: Walk, node: Node) -> list[Definition]:
 
 def _match_arm(walk: Walk, node: Node) -> None:
     """Take one arm of Rust's match; the comma behind it may be left out after a block."""
-    walk.push(STATEMENT, *(child for child in node.children if child.type != ","))
+    children = [child for child in node.children if child.type != ","]
+    walk.push(STATEMENT, *children[:-1], *map(_rust_value, children[-1:]))
+
+
+def _rust_closure(walk: Walk, node: Node) -> None:
+    *head, body = node.children
+    if node.child_by_field_name("return_type") is None:
+        body = _rust_value(body)
+    walk.anonymous(node, *head, body)
+
+
+def _rust_value(node: Node) -> Node:
+    """Return the value of a block that holds nothing else."""
+    while node.type == "block" and node.child_count == 3:
+        inner = node.children[1]
+        if inner.type == "expression_statement" and inner.child_count == 1:
+            inner = inner.children[0]
+        if not inner.type.endswith(("_expression", "_literal")) and inner.type not in _RUST_VALUES:
+            break
+        node = inner
+    return node
+
+
+_RUST_VALUES = frozenset(
+    "identifier scoped_identifier self macro_invocation unsafe_block generic_function".split()
+)
+
+
+def _rust_tokens(walk: Walk, node: Node) -> None:
+    """Walk what a macro gets or gives: every comma counts, and so does what separates "$(…),*"."""
+    items: list[Node | bytes] = []
+    end, comma = node.start_byte, False
+    for child in node.children:
+        if gap := walk.source[end : child.start_byte].strip():
+            items.append(gap)  # the grammar has no node for it
+        if comma and child.type in (")", "]", "}"):
+            items.append(SINGLE)
+        items.append(child)
+        comma = child.type == ","
+        end = child.end_byte
+    walk.push(*items)
+
+
+def _rust_statement(walk: Walk, node: Node) -> None:
+    """Leave out the semicolon of a "return;" that ends its block."""
+    children = node.children
+    leaves = children[0].type in ("return_expression", "break_expression", "continue_expression")
+    if leaves and _ENDS_BLOCK.match(walk.source, node.end_byte):
+        walk.push(children[0])
+    else:
+        walk.descend(node)
+
+
+_ENDS_BLOCK = re.compile(rb"\s*\}")
 
 
 def _class_constants(walk: Walk, node: Node) -> list[Definition]:
@@ -642,6 +832,11 @@ def _c_macro(walk: Walk, node: Node) -> list[Definition]:
     if node.type == "preproc_function_def":
         return [Definition(name, "macro", value)]
     return [] if value is None else [Definition(name, "constant")]
+
+
+def directive(walk: Walk, node: Node) -> None:
+    """Take "#  define" as "#define"."""
+    walk.tokens.append(b"".join(walk.source[node.start_byte : node.end_byte].split()))
 
 
 def _macro_body(walk: Walk, node: Node) -> None:
@@ -780,6 +975,61 @@ def _php_constant(walk: Walk, node: Node) -> list[Definition]:
     return [Definition(walk.text(node.named_child(0)), "constant")]
 
 
+_PYTHON_GROUPS = Groups(
+    types=("parenthesized_expression",),
+    before=frozenset(
+        b"( [ { , = += -= *= /= //= %= @= &= |= ^= >>= <<= **= : ->"
+        b" return assert raise from if elif else while yield with except".split()
+    )
+    | {STATEMENT, EACH},
+    after=frozenset(b") ] } , : for as from".split()) | {STATEMENT, CLOSE},
+    near=frozenset(
+        b"+ - * / // % ** @ == != < > <= >= & | ^ ~ << >> :="
+        b" in is not and or await del match".split()
+    )
+    | {b"not in", b"is not"},
+    trailers=frozenset(b"( [ .".split()),
+    atoms=frozenset(
+        "identifier attribute call subscript string concatenated_string integer float true false"
+        " none list dictionary set tuple ellipsis generator_expression list_comprehension"
+        " dictionary_comprehension set_comprehension".split()
+    ),
+    kept=frozenset({"named_expression"}),
+)
+_JS_GROUPS = Groups(
+    types=("parenthesized_expression",),
+    before=frozenset(
+        b"( [ { ${ , ? : => ... = += -= *= /= %= **= <<= >>= >>>= &= |= ^= &&= ||= ??="
+        b" return throw case of".split()
+    )
+    | {STATEMENT},
+    after=frozenset(b") ] } , : else".split()) | {STATEMENT},
+    near=frozenset(
+        b"+ - * / % ** == === != !== < > <= >= && || ?? & | ^ << >> >>> ! ~"
+        b" typeof void delete await in instanceof".split()
+    ),
+    trailers=frozenset(b"( [ . ?. ! => = ++ --".split()),
+    atoms=frozenset(
+        "identifier member_expression subscript_expression call_expression number template_string"
+        " array regex this true false null undefined jsx_element jsx_self_closing_element"
+        " string".split()
+    ),
+    kept=frozenset({"sequence_expression"}),
+    heads=frozenset(
+        "object function_expression generator_function class string object_pattern".split()
+    ),
+    levels={
+        operator: level
+        for level, operators in enumerate(
+            b"|| ; && ; | ; ^ ; & ; == != === !== ; instanceof ; << >> >>> ; + - ; * / %".split(
+                b";"
+            ),
+            2,
+        )
+        for operator in operators.split()
+    },
+    parameters=("formal_parameters",),
+)
 _JS_DEFINES: dict[str, str | Definer] = {
     "function_declaration": "function",
     "generator_function_declaration": "function",
@@ -801,6 +1051,9 @@ _JS_SPECIAL: dict[str, Rule] = {
     "function_expression": _js_function,
     "generator_function": _js_function,
     "jsx_text": _jsx_text,
+    "number": _float(b""),
+    "return_statement": _js_return,
+    "yield_expression": _js_return,
 }
 _JS_STATEMENTS = tuple(
     "program statement_block class_body switch_case switch_default for_statement".split()
@@ -830,7 +1083,14 @@ _TYPESCRIPT = Grammar(
     quoted=("string",),
     closers=")]}>",
     dropped=(";",),
-    special={**_JS_SPECIAL, "interface_body": _js_members},
+    groups=replace(_JS_GROUPS, types=("parenthesized_expression", "parenthesized_type")),
+    special={
+        **_JS_SPECIAL,
+        "interface_body": _js_members,
+        "property_signature": _ts_property,
+        "union_type": _ts_union,
+        "intersection_type": _ts_union,
+    },
     generic=True,
 )
 _C = Grammar(
@@ -848,7 +1108,9 @@ _C = Grammar(
     strings=("string_literal", "char_literal", "system_lib_string"),
     closers="}",
     lines=("preproc_include", "preproc_call"),
-    special={"preproc_arg": _macro_body},
+    joined=("concatenated_string",),
+    directives=tuple("#include #define #if #ifdef #ifndef #elif #else #endif".split()),
+    special={"preproc_arg": _macro_body, "preproc_directive": directive},
     mask=_mask_macros,
 )
 GRAMMARS: dict[str, Grammar] = {
@@ -866,10 +1128,22 @@ GRAMMARS: dict[str, Grammar] = {
         anonymous=("lambda",),
         strings=("format_specifier",),
         quoted=("string",),
-        singles=("tuple", "tuple_pattern", "subscript"),
+        singles=("tuple", "subscript", "type_parameter"),
         dropped=(";",),
         blocks=("block",),
-        special={"integer": _number, "float": _number},
+        joined=("concatenated_string",),
+        groups=_PYTHON_GROUPS,
+        special={
+            "integer": _number,
+            "float": _float(b".0"),
+            "expression_list": _bare_tuple,
+            "pattern_list": _bare_tuple,
+            "tuple_pattern": _target,
+            "import_from_statement": _bare,
+            "with_clause": _bare,
+            "for_statement": _python_for,
+            "interpolation": _interpolation,
+        },
     ),
     "javascript": Grammar(
         "tree_sitter_javascript",
@@ -880,6 +1154,7 @@ GRAMMARS: dict[str, Grammar] = {
         strings=("template_string", "regex"),
         quoted=("string",),
         dropped=(";",),
+        groups=_JS_GROUPS,
         special=_JS_SPECIAL,
     ),
     "typescript": _TYPESCRIPT,
@@ -905,7 +1180,20 @@ GRAMMARS: dict[str, Grammar] = {
         anonymous=("func_literal",),
         strings=("interpreted_string_literal", "raw_string_literal", "rune_literal"),
         dropped=(";",),
-        special={"for_clause": _go_for},
+        groups=Groups(
+            types=("parenthesized_expression",),
+            before=frozenset({b"if", b"for", b"switch"}),
+            after=frozenset({b"{"}),
+        ),
+        special={
+            "for_clause": _go_head,
+            "if_statement": _go_head,
+            "expression_switch_statement": _go_head,
+            "type_switch_statement": _go_head,
+            "int_literal": _number,
+            "float_literal": _number,
+            "imaginary_literal": _number,
+        },
     ),
     "rust": Grammar(
         "tree_sitter_rust",
@@ -925,11 +1213,18 @@ GRAMMARS: dict[str, Grammar] = {
         },
         comments=("line_comment", "block_comment", "shebang"),
         attributed=("source_file", "declaration_list", "block"),
-        anonymous=("closure_expression",),
         strings=("string_literal", "raw_string_literal", "char_literal"),
         closers=")]}>",
         singles=("tuple_expression", "tuple_type", "tuple_pattern"),
-        special={"match_arm": _match_arm},
+        special={
+            "match_arm": _match_arm,
+            "closure_expression": _rust_closure,
+            "token_tree": _rust_tokens,
+            "token_tree_pattern": _rust_tokens,
+            "token_repetition": _rust_tokens,
+            "token_repetition_pattern": _rust_tokens,
+            "expression_statement": _rust_statement,
+        },
     ),
     "java": Grammar(
         "tree_sitter_java",
@@ -948,6 +1243,7 @@ GRAMMARS: dict[str, Grammar] = {
         comments=("line_comment", "block_comment"),
         anonymous=("lambda_expression",),
         strings=("string_literal", "character_literal"),
+        sums=("binary_expression", "parenthesized_expression"),
         closers="}",
         generic=True,
     ),
@@ -998,6 +1294,7 @@ GRAMMARS: dict[str, Grammar] = {
                 " interpolated_string_expression"
             ).split()
         ),
+        sums=("binary_expression", "parenthesized_expression"),
         lines=("preproc_define", "preproc_undef", "preproc_pragma", "preproc_nullable"),
         special={"preproc_arg": _macro_body},
         generic=True,

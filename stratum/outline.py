@@ -1,9 +1,11 @@
 """Source text -> symbols with line ranges, signatures and body hashes, by tree-sitter.
 
-Owns the walk over a syntax tree, and the normal form in which two pieces of source are "the same":
-comments, white space, quote style, optional semicolons, trailing commas and Python docstrings do
-not count; every other token and the block it stands in does. What the node types of a language
-mean is said in `stratum.grammars`.
+Owns the walk over a syntax tree, and the normal form in which two pieces of source are "the same",
+which is what a formatter may change: comments, white space, quote style, optional semicolons,
+trailing commas, the spelling of numbers, literals split in two, and parentheses without which the
+same tree would be read. Every other token and the block it stands in counts, and so do the words of
+a Python docstring. In doubt a difference counts: a note withheld is better than a false one shown.
+What the node types of a language mean is said in `stratum.grammars`.
 
 One walk over the syntax tree collects tokens, comments and definitions together. A symbol is a
 slice of the file's tokens, so a nested body is never tokenised twice. Nothing here recurses: the
@@ -18,9 +20,9 @@ import hashlib
 import re
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, compress, pairwise, starmap
 from typing import TYPE_CHECKING, Any
 
 from stratum.grammars import (
@@ -34,8 +36,10 @@ from stratum.grammars import (
     SINGLE,
     STATEMENT,
     Definition,
+    Groups,
     Walk,
     by_name,
+    directive,
     load_grammar,
     macro_tokens,
 )
@@ -48,7 +52,7 @@ if TYPE_CHECKING:
     Rule = Callable[["_Walk", Node], None]
     Item = Node | bytes | tuple[Callable[["_Walk", Any], None], object]
 
-OUTLINE_VERSION = 3
+OUTLINE_VERSION = 4
 
 MAX_BYTES = 2_000_000  # many short tokens take 300 times the memory of their source
 MAX_SYMBOLS = 5_000
@@ -194,6 +198,19 @@ class _Found:
     last_token: int = 0
 
 
+@dataclass(slots=True)
+class _Group:
+    """A value in parentheses: how tightly it is bound, and the tokens that are the parentheses."""
+
+    kind: str
+    level: int
+    first: int = 0
+    last: int = 0
+
+
+_LOOSE, _PARAMETER, _UNARY, _ATOM = 0, 1, 50, 99  # between these: operators, as in `Groups.levels`
+
+
 class _Walk(Walk):
     """One pass over a syntax tree; rules (see `_rules`) say what its nodes mean.
 
@@ -213,6 +230,9 @@ class _Walk(Walk):
         self.functions = 0
         self.members = set()
         self.exported = set()
+        self.keys = set()
+        self.groups: list[_Group] = []
+        self.no_sums: set[int] = set()
         self.docstrings: set[int] = set()
         self._outer: dict[int, _Outer] = {}
         self._comment_ending: dict[int, int] = {}
@@ -244,6 +264,8 @@ class _Walk(Walk):
                 emit(item)
             else:
                 item[0](self, item[1])
+        if self.groups:
+            self._drop_groups()
 
     def text(self, node: Node | None) -> str:
         return "" if node is None else _decode(self.source[node.start_byte : node.end_byte])
@@ -277,14 +299,23 @@ class _Walk(Walk):
         items: list[Item] = []
         grammar = self.grammar
         in_list = node.type in grammar.lists
+        empty: Node | None = None
         for child in node.children:
             if not child.is_named:
                 if not (in_list and child.type == ","):
                     items.append(child)
-            elif child.type in grammar.comments:
+            elif (kind := child.type) in grammar.comments:
                 items.append(child)
-            elif child.id not in self.docstrings:
+            elif kind == "empty_statement" and node.type != "for_statement":
+                empty = child
+                continue
+            elif child.id in self.docstrings:
+                items += (STATEMENT, (_Walk._docstring, child))
+            else:
+                if empty and self.source[child.start_byte] in b"'\"":  # ";'use strict'" is no order
+                    items += (STATEMENT, empty)
                 items += (STATEMENT, child)
+                empty = None
         self.push(*items)
 
     def block(self, node: Node) -> None:
@@ -371,7 +402,10 @@ class _Walk(Walk):
         self.scopes.append((self.qualify(scope.name), scope.kind))
         inside = scope.kind in _FUNCTION_KINDS
         self.functions += inside
-        self.push(*node.children, (_Walk._leave, (node, found, inside)))
+        children = node.children
+        if node.type == "class_definition":  # "class A():"
+            children = [c for c in children if c.type != "argument_list" or c.child_count > 2]
+        self.push(*children, (_Walk._leave, (node, found, inside)))
 
     def _find(self, node: Node, outer: _Outer, definition: Definition) -> _Found:
         body, doc = definition.body, ""
@@ -414,9 +448,9 @@ class _Walk(Walk):
             end = above
         return row
 
-    def anonymous(self, node: Node) -> None:
+    def anonymous(self, node: Node, *items: Node) -> None:
         self.functions += 1
-        self.push(*node.children, (_Walk._leave_anonymous, None))
+        self.push(*(items or node.children), (_Walk._leave_anonymous, None))
 
     def _leave_anonymous(self, _: object) -> None:
         self.functions -= 1
@@ -429,8 +463,124 @@ class _Walk(Walk):
         in_class = bool(self.scopes) and self.scopes[-1][1] in _CLASS_KINDS
         return "method" if kind == "function" and in_class else kind
 
+    def group(self, node: Node) -> None:
+        """Walk a value in parentheses, and remember where these stand."""
+        groups = self.grammar.groups
+        if groups is None or node.has_error:
+            self.descend(node)
+            return
+        while True:
+            children = node.children
+            inner = [c for c in children[1:-1] if not c.is_extra]
+            kind = inner[0].type if len(inner) == 1 else ""
+            if kind not in groups.types:
+                break
+            node = inner[0]  # "((a))"
+        if not kind:
+            self.push(*children)
+            return
+        level = _ATOM if kind in groups.atoms else _LOOSE
+        if groups.levels and kind in ("binary_expression", "unary_expression", "await_expression"):
+            operator = inner[0].child_by_field_name("operator")
+            sign = operator.type.encode() if operator and kind == "binary_expression" else b""
+            level = groups.levels.get(sign, _LOOSE) if sign else _UNARY
+        group = _Group(kind, level)
+        self.groups.append(group)
+        self.push((_Walk._open_group, group), *children, (_Walk._close_group, group))
+
+    def parameters(self, node: Node) -> None:
+        """Walk parameters; parentheses around one name mean nothing before an arrow."""
+        inside = (node.start_byte + 1, node.end_byte - 1)
+        if node.has_error or node.child_count != 3 or not _NAME.fullmatch(self.source, *inside):
+            self.descend(node)
+            return
+        group = _Group("", _PARAMETER)
+        self.groups.append(group)
+        self.push((_Walk._open_group, group), *node.children, (_Walk._close_group, group))
+
+    def _open_group(self, group: _Group) -> None:
+        group.first = len(self.tokens)
+
+    def _close_group(self, group: _Group) -> None:
+        group.last = len(self.tokens) - 1
+
+    def _drop_groups(self) -> None:
+        """Take out the parentheses without which the source would be read in the same way."""
+        groups = self.grammar.groups
+        if groups is None:
+            return
+        left: dict[int, int] = {}  # parentheses that go, and the next token that stays
+        right: dict[int, int] = {}
+        for group in self.groups:
+            before = left.get(group.first - 1, group.first - 1)
+            after = right.get(group.last + 1, group.last + 1)
+            if self._is_redundant(groups, group, before, after):
+                left[group.first], right[group.last] = before, after
+        gone = sorted((*left, *right))
+        keep = bytearray(b"\1") * len(self.tokens)
+        for index in gone:
+            keep[index] = 0
+        self.tokens = [*compress(self.tokens, keep)]
+        for symbol in self.found:
+            symbol.first_token -= bisect_left(gone, symbol.first_token)
+            symbol.last_token -= bisect_left(gone, symbol.last_token)
+
+    def _is_redundant(self, groups: Groups, group: _Group, before: int, after: int) -> bool:
+        tokens = self.tokens
+        last = tokens[before] if before >= 0 else STATEMENT
+        following = tokens[after] if after < len(tokens) else STATEMENT
+        level = group.level
+        if level == _PARAMETER:
+            return following == b"=>"
+        if group.kind in groups.kept or (last == STATEMENT and following == b":"):
+            return False
+        if group.kind in groups.heads and last in (STATEMENT, b"=>"):
+            return False
+        if last in groups.before and following in groups.after:
+            return group.kind != "yield" or (
+                last in (STATEMENT, b"=") and following in (STATEMENT, CLOSE)
+            )
+        if level == _ATOM:
+            return (last in groups.before or last in groups.near) and not (
+                following in groups.trailers or following.startswith(b"s`")
+            )
+        if level == _LOOSE or (last in (b"+", b"-") and not self._is_operand(before - 1)):
+            return False
+        above = last in groups.before or groups.levels.get(last, _ATOM) < level
+        below = following in groups.after or following == b"?"
+        return above and (below or groups.levels.get(following, _ATOM) <= level)
+
+    def _is_operand(self, index: int) -> bool:
+        """Tell whether a "+" or "-" behind this token stands between two values."""
+        token = self.tokens[index] if index >= 0 else STATEMENT
+        return token not in _WORDS_BEFORE_VALUES and _OPERAND.search(token) is not None
+
+    def joined(self, node: Node) -> None:
+        """Walk literals side by side, and make one of those that can be one."""
+        if node.has_error:
+            self.descend(node)
+            return
+        starts: list[int] = []
+        items: list[Item] = []
+        for child in node.children:
+            if not child.is_extra:
+                items.append((_Walk._mark, starts))
+            items.append(child)
+        self.push(*items, (_Walk._join, starts))
+
+    def _mark(self, starts: list[int]) -> None:
+        starts.append(len(self.tokens))
+
+    def _join(self, starts: list[int]) -> None:
+        first = starts[0]
+        ends = [*starts[1:], len(self.tokens)]
+        parts = [self.tokens[i:j] for i, j in zip(starts, ends, strict=True)]
+        del self.tokens[first:]
+        join = _join_python if self.language == "python" else _join_quoted
+        self.tokens += join(parts)
+
     def take_docstring(self, body: Node) -> str:
-        """Return the docstring that opens a Python body, and see that it is not hashed."""
+        """Return the docstring that opens a Python body, and see that its white space is folded."""
         for statement in body.children:
             if statement.type == "comment":
                 continue
@@ -443,9 +593,18 @@ class _Walk(Walk):
             literals = [_STRING.match(self.text(part)) for part in parts]
             if any(lit is None or set(lit[1].lower()) - set("ru") for lit in literals):
                 return ""
-            self.docstrings.add(statement.id)
+            if len(literals) == 1:
+                self.docstrings.add(statement.id)
             return "".join(literal[3] for literal in literals if literal)
         return ""
+
+    def _docstring(self, statement: Node) -> None:
+        """Take a docstring by its words: a formatter indents it anew."""
+        first = len(self.tokens)
+        _quoted_string(self, statement.children[0])
+        mark, text = self.tokens[first:]
+        folded = " ".join(_CONTINUED.sub(_mark_continued, _decode(text[1:])).split())
+        self.tokens[first:] = mark, b"s" + folded.encode()
 
     def _doc_above(self, row: int, token: int) -> str:
         last = self._comment_ending.get(row - 1)
@@ -531,6 +690,7 @@ class _Walk(Walk):
 _FUNCTION_KINDS = frozenset({"function", "method", "constructor", "property", "macro"})
 _CLASS_KINDS = frozenset({"class", "interface", "struct", "enum", "trait", "impl"})
 _STRING = re.compile(r"([A-Za-z]*)('''|\"\"\"|'|\")(.*)\2\Z", re.DOTALL)
+_CONTINUED = re.compile(r"\\\n([ \t]*)")
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _LICENCE = re.compile(r"copyright|licen[sc]e[ds]?\b|SPDX-|all rights reserved", re.IGNORECASE)
 _PRAGMA = re.compile(
@@ -538,6 +698,18 @@ _PRAGMA = re.compile(
     r"|prettier-|istanbul |c8 |go:|nolint|\+build|clang-format|rubocop:|frozen_string_literal:"
     r"|phpcs:|@(?:flow|jest|license|preserve)\b",
     re.IGNORECASE,
+)
+
+
+def _mark_continued(match: re.Match[str]) -> str:
+    # Folded like any other line end, a backslash before it would read as one before a blank.
+    return "\\\1 " if match[1] else "\\\1"
+
+
+_NAME = re.compile(rb"\s*[\w$\x80-\xff]+\s*")
+_OPERAND = re.compile(rb"[\w$)\]}\"'`\x80-\xff]\Z")
+_WORDS_BEFORE_VALUES = frozenset(
+    b"return typeof case in of instanceof void delete await yield throw else do new".split()
 )
 
 
@@ -585,10 +757,17 @@ def _rules(language: str) -> dict[int, Rule]:
     add(grammar.singles, _single)
     add(grammar.lines, _line)
     add(grammar.blocks, _Walk.block)
+    add(grammar.joined, _Walk.joined)
+    add(grammar.sums, _sum)
+    add(grammar.directives, directive, named=False)
+    if grammar.groups:
+        add(grammar.groups.types, _Walk.group)
+        add(grammar.groups.parameters, _Walk.parameters)
     add(grammar.wraps, _Walk.wrap)
     add(grammar.defines, _Walk.define)
     add(grammar.closers, _closing, named=False)
     add(grammar.dropped, _ignored, named=False)
+    add(["ERROR"], _error)
     for name, rule in grammar.special.items():
         add([name], rule)
     return rules
@@ -636,7 +815,23 @@ def _last_row(node: Node) -> int:
 
 
 def _ignored(walk: _Walk, node: Node) -> None:
-    """Drop a token."""
+    """Drop the sign that ends a statement, unless it breaks one off."""
+    if walk.tokens[-1:] == [b","]:
+        walk.descend(node)
+
+
+def _error(walk: _Walk, node: Node) -> None:
+    """Walk what the parser made nothing of: no sign in it is known to mean nothing."""
+    items: list[Item] = []
+    end = node.start_byte
+    for child in node.children:
+        if gap := walk.source[end : child.start_byte].strip():
+            items.append(gap)
+        items.append(b";" if child.type == ";" else child)
+        end = child.end_byte
+    if gap := walk.source[end : node.end_byte].strip():
+        items.append(gap)
+    walk.push(*items)
 
 
 def _closing(walk: _Walk, node: Node) -> None:
@@ -679,6 +874,8 @@ def _quoted_string(walk: _Walk, node: Node) -> None:
         return _interpolated(walk, node, literal.end(), end, change)
     if source[start : start + 1] not in (b"'", b'"') or end - start < 2:
         return _exact_string(walk, node)
+    if node.id in walk.keys and _KEY.fullmatch(source, start + 1, end - 1):
+        return walk.tokens.append(source[start + 1 : end - 1])
     # In Ruby and PHP an escape means one thing in '…' and another in "…".
     if walk.language not in ("ruby", "php"):
         walk.tokens.append(b"q")
@@ -691,6 +888,9 @@ def _quoted_string(walk: _Walk, node: Node) -> None:
 
 
 _STRING_START = re.compile(rb"([A-Za-z]*)('''|\"\"\"|'|\")")
+
+
+_KEY = re.compile(rb"[A-Za-z_$][\w$]*")
 
 
 def _unescape_quotes(text: bytes) -> bytes:
@@ -709,6 +909,123 @@ def _interpolated(
             items += (b"s" + change(walk.source[start : child.start_byte]), child)
             start = child.end_byte
     walk.push(*items, b"s" + change(walk.source[start:end]))
+
+
+def _join_python(parts: list[list[bytes]]) -> Iterator[bytes]:
+    """Yield the tokens of Python literals side by side; those of one kind become one.
+
+    Each part is a mark with its prefixes, then texts with what is interpolated between them.
+    """
+    first = 0
+    for index in range(1, len(parts) + 1):
+        if index == len(parts) or not _can_join(parts[index - 1], parts[index]):
+            yield from _join_run(parts[first:index])
+            first = index
+
+
+def _can_join(one: list[bytes], other: list[bytes]) -> bool:
+    if one[0].replace(b"f", b"") != other[0].replace(b"f", b"") or b"t" in one[0]:
+        return False
+    return b"r" in one[0] or not (_OCTAL.search(one[-1]) and other[1][1:2].isdigit())
+
+
+def _join_run(parts: list[list[bytes]]) -> list[bytes]:
+    if len(parts) == 1:
+        return parts[0]
+    marks = {part[0] for part in parts}
+    tokens = [max(marks, key=len)]
+    text: list[bytes] = [b"s"]
+    for mark, *pieces in parts:
+        if len(marks) > 1 and b"f" not in mark:  # a brace is a letter in this one only
+            pieces = [piece.replace(b"{", b"{{").replace(b"}", b"}}") for piece in pieces]
+        text.append(pieces[0][1:])
+        if len(pieces) > 1:
+            tokens += (b"".join(text), *pieces[1:-1])
+            text = [pieces[-1]]
+    tokens.append(b"".join(text))
+    return tokens
+
+
+_OCTAL = re.compile(rb"\\[0-7]{1,2}\Z")
+
+
+def _join_quoted(parts: list[list[bytes]]) -> Iterator[bytes]:
+    """Yield the tokens of C literals side by side; those of one kind become one."""
+    run: list[bytes] = []
+    for part in parts:
+        literal = part[0][1:] if len(part) == 1 else b""
+        if run and not _may_follow(run[-1], literal):
+            yield b"s" + _concatenated(run)
+            run = []
+        if _LITERAL.match(literal):
+            run.append(literal)
+        else:
+            yield from part
+    if run:
+        yield b"s" + _concatenated(run)
+
+
+_LITERAL = re.compile(rb"(@|L|u8|u|U|)\"")
+_OPEN_ESCAPE = re.compile(rb"\\(?:x[0-9A-Fa-f]*|[0-7]{1,2})\"\Z")
+
+
+def _may_follow(one: bytes, other: bytes) -> bool:
+    """Tell whether two literals in double quotes are the same as one with the text of both."""
+    literal, following = _LITERAL.match(one), _LITERAL.match(other)
+    if not literal or not following or literal[1] != following[1]:
+        return False
+    if literal[1] != b"@" and (one.startswith(b'"""') or other.startswith(b'"""')):
+        return False
+    next_letter = other[following.end() : following.end() + 1]
+    return literal[1] == b"@" or not (_OPEN_ESCAPE.search(one) and next_letter in _HEXADECIMAL)
+
+
+_HEXADECIMAL = b"0123456789abcdefABCDEF"
+
+
+def _concatenated(literals: list[bytes]) -> bytes:
+    prefix = literals[0][: literals[0].index(b'"') + 1]
+    return prefix + b"".join(literal[len(prefix) : -1] for literal in literals) + b'"'
+
+
+def _sum(walk: _Walk, node: Node) -> None:
+    """Take a sum of literals as the one literal that it is."""
+    literals = _summands(walk, node, 20)
+    if literals is None:
+        walk.descend(node)
+    else:
+        walk.tokens.append(b"s" + _concatenated(literals))
+
+
+def _summands(walk: _Walk, node: Node, depth: int) -> list[bytes] | None:
+    """Return the literals of which a node is the sum, None if it is something else."""
+    found: list[list[bytes]] = []
+    seen: list[int] = []
+    while node.type not in _SUMMANDS:
+        children = node.children
+        seen.append(node.id)
+        if len(children) != 3 or node.id in walk.no_sums or not depth:
+            walk.no_sums.update(seen)
+            return None
+        if node.type == "parenthesized_expression":
+            node = children[1]
+            continue
+        right = _summands(walk, children[2], depth - 1) if children[1].type == "+" else None
+        if right is None:
+            walk.no_sums.update(seen)
+            return None
+        found.append(right)
+        node = children[0]
+    literals = [walk.source[node.start_byte : node.end_byte]]
+    for right in reversed(found):
+        literals += right
+    if all(starmap(_may_follow, pairwise(literals))) and _LITERAL.match(literals[0]):
+        return literals
+    walk.no_sums.update(seen)
+    return None
+
+
+_SUMMANDS = frozenset({"string_literal", "verbatim_string_literal"})
 
 
 def _outline_prose(text: str, language: str, count: int) -> Outline:

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import sysconfig
+import textwrap
 import threading
 import warnings
 from pathlib import Path
@@ -313,8 +315,9 @@ SAME = [
     ("python", "x = U'a' + Rb'b'", "x = 'a' + bR\"b\""),
     ("python", "x = 'it\\'s'", 'x = "it\'s"'),
     ("python", "x = f'{a+b!r:>{a}} c'", 'x = f"{ a + b !r:>{a}} c"'),
-    ("python", '"""Old."""\n    return a', '"""New."""\n    return a'),
-    ("python", '"""Doc."""\n    return a', "return a  # c"),
+    ("python", '"""A  doc.\n\n      More.\n    """', '"""\n  A doc.\n\tMore."""'),
+    ("python", "'It\\'s a doc.'\n    return a", '"It\'s a doc."\n    return a'),
+    ("python", 'u"""A doc."""\n    return a', '"A doc."\n    return a'),
     ("python", "g(a, b)", "g(\n        a,  # c\n        b,\n    )"),
     ("python", "x = 0XfF + 1E5", "x = 0xFF + 1e5"),
     ("python", "a = 1; b = 2", "a = 1\n    b = 2"),
@@ -329,7 +332,7 @@ SAME = [
     ("go", "x := g(a, b)", "x := g(\na, // c\nb,\n)"),
     ("go", "a = 1; b = 2", "a = 1\nb = 2"),
     ("rust", "match a { 1 => {}, _ => b, }", "match a {\n 1 => {}\n _ => b\n}"),
-    ("rust", "let v = vec![1, 2,];", "let v = vec![ 1, 2 ];"),
+    ("rust", "let v = vec![1, 2];", "let v = vec![ 1,\n2 ];"),
     ("java", "int[] x = {1, 2,};", "int[] x = { 1, 2 }; // c"),
     ("c", "int x[] = {1, 2,};", "int x[] = { 1, /* c */ 2 };"),
     ("cpp", "std::vector<std::vector<int>> x;", "std::vector< std::vector<int> > x ;"),
@@ -337,8 +340,110 @@ SAME = [
     ("ruby", "x = 'a'; g(1)", 'x = "a"\ng( 1 )'),
     ("ruby", "g([1, 2,])", "g([1,\n 2]) # c"),
     ("php", "$x = 'a'; g([1, 2,]);", '$x = "a";\ng([ 1, 2 ]); // c'),
+    ("python", "x = (a)", "x = a"),
+    ("python", "x = ((a, b))", "x = a, b"),
+    ("python", "x = (a,)", "x = a,"),
+    ("python", "(a) = b", "a = b"),
+    ("python", "for (x, y) in (a): pass", "for x, y in a: pass"),
+    ("python", "del (a, b)", "del a, b"),
+    ("python", "with (a as x, b): pass", "with a as x, b: pass"),
+    ("python", "return (a or b)", "return a or b"),
+    ("python", "if (a or b): pass", "if a or b: pass"),
+    ("python", "assert (a or b), (a if b else 1)", "assert a or b, a if b else 1"),
+    ("python", "g((a or b), x=(lambda: a))", "g(a or b, x=lambda: a)"),
+    ("python", "x = lambda: (a or b)", "x = lambda: a or b"),
+    ("python", "x = {(a): (b or a)}", "x = {a: b or a}"),
+    ("python", "x = a + (b)", "x = a + b"),
+    ("python", "x = (yield)", "x = yield"),
+    ("python", "from a import (b, c,)", "from a import b, c"),
+    ("python", "class A(): pass", "class A: pass"),
+    ("python", "x = 'a' 'b'", "x = 'ab'"),
+    ("python", "x = ('a'\n        f'{b}{{c' '}')", "x = f'a{b}{{c}}'"),
+    ("python", "x = 24. + .50 + 1E+05 + 5J", "x = 24.0 + 0.5 + 1e5 + 5j"),
+    ("javascript", "x = (y) => (y ? 1 : 2)", "x = y => y ? 1 : 2"),
+    ("javascript", "x = (a && b) || (c)", "x = a && b || c"),
+    ("javascript", "x = (a * b) / c", "x = a * b / c"),
+    ("javascript", "x = a - (-b)", "x = a - -b"),
+    ("javascript", "x = {'a': (1), b: [(2)]}", "x = {a: 1, 'b': [2]}"),
+    ("javascript", ";(a).b; ;[1].map(x)", ";(a).b\n[1].map(x)".replace("\n[", "\n;[")),
+    ("javascript", "x = 1.50e+10 + 0XAB + 5.", "x = 1.5e10 + 0xab + 5"),
+    ("typescript", "type T = | A | (B)", "type T = A | (B)"),
+    ("typescript", "let x: (A | B)", "let x: A | B"),
+    ("go", "if (a > b) {\n}", "if a > b {\n}"),
+    ("go", "x := 0XFF + 1E5", "x := 0xff + 1e5"),
+    ("rust", "let c = |x| { x + 1 };", "let c = |x| x + 1;"),
+    ("rust", "match a { 1 => { g(b) } _ => c }", "match a { 1 => g(b), _ => c }"),
+    ("rust", "let Some(c) = a else { return };", "let Some(c) = a else { return; };"),
+    ("java", 'g("a" + "b" + 1, x + ("c" + "d"));', 'g("ab" + 1, x + "cd");'),
+    ("c", 'g("a" "b");', 'g("ab");'),
+    ("c", "#  define A 1\n# undef A\n", "#define A 1\n#undef A\n"),
+    ("c_sharp", 'g("a" + "b", @"c" + @"d");', 'g("ab", @"cd");'),
 ]
 DIFFERENT = [
+    ("python", "x = (a or b) and a", "x = a or b and a"),
+    ("python", "x = (a, b), a", "x = a, b, a"),
+    ("python", "x = -(a ** b)", "x = (-a) ** b"),
+    ("python", "x = (a < b) < a", "x = a < b < a"),
+    ("python", "x = a if b else (a, b)", "x = a if b else a, b"),
+    ("python", "x = [c for c in (a if b else a)]", "x = [c for c in a if b]"),
+    ("python", "x = a in (b or a)", "x = a in b or a"),
+    ("python", "x = not (a and b)", "x = not a and b"),
+    ("python", "(x): int = a", "x: int = a"),
+    ("python", "x = f'{a=}'", "x = f'{(a)=}'"),
+    ("python", "x = f'{a+b=}'", "x = f'{a + b=}'"),
+    ("python", "x = '\\1' '2'", "x = '\\12'"),
+    ("python", "x = '{a}' f'{b}'", "x = f'{a}{b}'"),
+    ("python", "x = 'a' b'b'", "x = 'ab'"),
+    ("python", "assert (a, b)", "assert a, b"),
+    ("python", "x: tuple[int,] = a", "x: tuple[int] = a"),
+    ("python", "x = 1.0", "x = 1"),
+    ("python", "x = 1e5", "x = 1e-5"),
+    ("python", "x = (yield a), b", "x = yield a, b"),
+    ("python", "raise a", "raise (a) from b"),
+    ("javascript", "x = (a || b) && c", "x = a || b && c"),
+    ("javascript", "x = a - (b - c)", "x = a - b - c"),
+    ("javascript", "x = -(a * b)", "x = -a * b"),
+    ("javascript", "x = -a + (b % c)", "x = (-a + b) % c"),
+    ("javascript", "x = (y) => ({})", "x = (y) => {}"),
+    ("javascript", "x = (a, b)", "x = a, b"),
+    ("javascript", "new (a.b())()", "new a.b()()"),
+    ("javascript", "x = (a ? b : c) ? a : b", "x = a ? b : c ? a : b"),
+    ("javascript", "return\n(a)", "return (a)"),
+    ("javascript", "return\n-a", "return -a"),
+    ("javascript", "('use strict'); a", "'use strict'; a"),
+    ("javascript", ";'use strict'; a", "'use strict'; a"),
+    ("javascript", "x = (() => a)()", "x = () => a()"),
+    ("javascript", "x = a?.b.c", "x = (a?.b).c"),
+    ("javascript", "x = {'a': b}", "x = {'a b': b}"),
+    ("javascript", "x = {a: b}", "x = {[a]: b}"),
+    ("typescript", "type T = (A | B)[]", "type T = A | B[]"),
+    ("typescript", "interface I { (a): b }", "interface I { a: b }"),
+    ("go", "if a := b; a {\n}", "if a := b(a); a {\n}"),
+    ("go", "if a; b {\n}", "if b {\n}"),
+    (
+        "rust",
+        "macro_rules! m { ($($a:tt),*) => { 1 } }",
+        "macro_rules! m { ($($a:tt);*) => { 1 } }",
+    ),
+    ("rust", "macro_rules! m { ($($a:tt,)*) => { 1 } }", "macro_rules! m { ($($a:tt)*) => { 1 } }"),
+    ("rust", "let c = || { g(); };", "let c = || { g() };"),
+    ("rust", "match a { 1 => { g(); } _ => {} }", "match a { 1 => g(), _ => {} }"),
+    ("java", 'g("a" + 1 + "b");', 'g("a1" + "b");'),
+    ("java", "x = (a + b) * 2;", "x = a + b * 2;"),
+    ("java", 'g("\\1" + "2");', 'g("\\12");'),
+    ("java", 'g(1 + ("2" + x));', 'g(1 + "2" + x);'),
+    ("c", 'g("\\x1" "2");', 'g("\\x12");'),
+    ("c", 'g(L"a" "b");', 'g(L"ab");'),
+    ("c", "x = (int) a + b;", "x = (int) (a + b);"),
+    ("c_sharp", 'g("a" + @"\\b");', 'g("a\\b");'),
+    ("python", '"""Old doc."""\n    return a', '"""New doc."""\n    return a'),
+    ("python", '"""Olddoc."""\n    return a', '"""Old doc."""\n    return a'),
+    ("python", '"""A doc."""\n    return a', "return a"),
+    ("python", '"""A\\n doc."""\n    return a', 'r"""A\\n doc."""\n    return a'),
+    ("python", "'a ' 'doc'\n    return a", "'a' 'doc'\n    return a"),
+    ("python", '"""A\\\ndoc."""\n    return a', '"""A\\\n  doc."""\n    return a'),
+    ("python", '"""A\\\ndoc."""\n    return a', '"""A\\ doc."""\n    return a'),
+    ("python", 'x = """a  b"""', 'x = """a b"""'),
     ("python", "if a:\n        g()\n        h()", "if a:\n        g()\n    h()"),
     ("python", "x = (a,)", "x = (a)"),
     ("python", "x = b[a,]", "x = b[a]"),
@@ -385,6 +490,241 @@ def test_formatting_does_not_change_a_hash(language: str, before: str, after: st
 @pytest.mark.parametrize(("language", "before", "after"), DIFFERENT)
 def test_a_change_of_meaning_changes_a_hash(language: str, before: str, after: str) -> None:
     assert hash_of(before, language) != hash_of(after, language)
+
+
+MUTATED = {
+    "python": """
+        @cached(size=3)
+        async def f(self, a, b=2, *rest: int, **more) -> bool:
+            'Say what it does.'
+            global state
+            if not a and b >= 1:
+                total = (a + b) * 3 - self.rate[0]
+            elif a is None or b in rest:
+                del more['key']
+                raise Problem('no key') from a
+            for i, one in rest:
+                await g(one, i)
+                continue
+            return lambda x: total if x < 4 else rest[1:]
+    """,
+    "javascript": """
+        export async function f(a, b = 2, ...rest) {
+          let total = (a + b) * 3 - this.rate[0]
+          if (!a && b >= 1) throw new Problem('no key')
+          const { key, other } = rest
+          for (const one of rest) { await g(one, key) }
+          while (a != null) { delete key.x; break }
+          return (x) => x < 4 ? `a ${total}` : /b/g
+        }
+    """,
+    "typescript": """
+        export async function f<T extends A>(a: string, b?: number): Promise<T> {
+          const total: number = (a + b) * 3 - this.rate[0]
+          if (!a && b >= 1) throw new Problem('no key')
+          return other as unknown
+        }
+    """,
+    "tsx": """
+        export const F = ({ a, b = 2 }: Props) => {
+          const shown = (a + b) * 3
+          return <p title="some" onClick={go}>Hello {shown} and {b}</p>
+        }
+    """,
+    "go": """
+        package p
+        func (s *Shop[T]) f(a int, b string) (n int, err error) {
+            total := (a + b) * 3 - s.rate[0]
+            if !a && b >= 1 { return 4, errors.New("no key") }
+            for i, one := range s.all { go g(one, i) }
+            defer s.close()
+            ch <- total
+            return *p, nil
+        }
+    """,
+    "rust": """
+        #[inline]
+        pub async fn f<'a, T: Clone>(mut a: &'a str, b: u8) -> Option<u8> {
+            let total = (a + b) * 3 - self.rate[0];
+            if !a && b >= 1 { return Err("no key") }
+            for one in &mut rest { g(one, b)?; }
+            unsafe { *p = total as u8 }
+            println!("{} {}", a, b);
+            Some(|x| x < 4)
+        }
+    """,
+    "java": """
+        class C {
+            @Override
+            public static <T> int f(final int a, String b) throws Problem {
+                int total = (a + b) * 3 - this.rate[0];
+                if (!a && b >= 1) { throw new Problem("no key"); }
+                for (String one : rest) { g(one, b); }
+                return total > 4 ? 'x' : x -> y;
+            }
+        }
+    """,
+    "c": """
+        static const int f(unsigned a, char *b) {
+            int total = (a + b) * 3 - s->rate[0];
+            if (!a && b >= 1) { return g("no key", 'x'); }
+            for (int i = 0; i < 4; i++) { h(i, b); }
+            return total ? (int) *b : sizeof(a);
+        }
+    """,
+    "cpp": """
+        template <typename T>
+        virtual auto N::f(const T& a, int b = 2) noexcept -> int {
+            auto total = (a + b) * 3 - this->rate[0];
+            if (!a && b >= 1) { throw Problem("no key"); }
+            for (auto& one : rest) { g(one, b); }
+            return static_cast<int>(total) < 4;
+        }
+    """,
+    "c_sharp": """
+        class C {
+            [Fact]
+            public async Task<int> f(int a, string b = "two") {
+                var total = (a + b) * 3 - this.rate[0];
+                if (!a && b >= 1) { throw new Problem($"no {key}"); }
+                foreach (var one in rest) { await g(one, b); }
+                return total is null ? x : y => z;
+            }
+        }
+    """,
+    "ruby": """
+        def f(a, b = 2, *rest, key: 3)
+          total = (a + b) * 3 - @rate[0]
+          raise Problem, 'no key' unless a && b >= 1
+          rest.each { |one| g(one, b) }
+          yield total if !a
+          return :symbol, "in #{total}", /b/
+        end
+    """,
+    "php": """
+        <?php
+        final public static function f(int $a, ?string $b = 'two'): int {
+            $total = ($a + $b) * 3 - $this->rate[0];
+            if (!$a && $b >= 1) { throw new Problem("no $key"); }
+            foreach ($rest as $key => $one) { g($one, $b); }
+            return $total . self::NAME;
+        }
+    """,
+}
+OTHER = {
+    "+": "-",
+    "-": "+",
+    "*": "/",
+    "<": ">",
+    ">=": ">",
+    "&&": "||",
+    "and": "or",
+    "or": "and",
+    "is": "==",
+    "?": "+",
+    "->": ".",
+}
+TOKENS = re.compile(
+    r"""'(?:\\.|[^'\\\n])*'(?!\w*,| )|"[^"\n]*"|`[^`]*`|[\w$@]+|=>|->|::|\.{3}|[-+*/<>=!:]=|&&|\|\||\S"""
+)
+BRACKETS = set("()[]{};")
+
+
+def mutations(text: str) -> dict[str, str]:
+    """Change one token, pair of tokens or line at a time, each in a way that has a meaning."""
+    found: dict[str, str] = {}
+    tokens = [*TOKENS.finditer(text)]
+    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+        start, end, word = token.start(), token.end(), token[0]
+        if word in BRACKETS:
+            continue
+        found[f"drop {word} at {start}"] = text[:start] + " " + text[end:]
+        changed = OTHER.get(word, word[:-1] + "q" + word[-1:] if len(word) > 1 else word + "q")
+        found[f"change {word} at {start}"] = text[:start] + changed + text[end:]
+        if following and following[0] not in BRACKETS | {word}:
+            swapped = following[0] + text[end : following.start()] + word
+            found[f"swap {word} at {start}"] = text[:start] + swapped + text[following.end() :]
+    for match in re.finditer(r"(\w+)(, )(\$?\w+)(?=\))", text):
+        swapped = match[3] + match[2] + match[1]
+        found[f"swap arguments at {match.start()}"] = (
+            text[: match.start()] + swapped + text[match.end() :]
+        )
+    lines = text.split("\n")
+    for row in range(1, len(lines)):
+        others = [*lines[:row], *lines[row + 1 :]]
+        found[f"drop line {row}"] = "\n".join(others)
+    for opening, closing in re.findall(r"(\(\$?a \+ \$?b)(\))", text):
+        found["group otherwise"] = text.replace(opening + closing, opening[1:])
+    return found
+
+
+@pytest.mark.parametrize("language", ANY_LANGUAGE)
+def test_every_change_of_a_token_gives_another_hash(language: str) -> None:
+    text = textwrap.dedent(MUTATED[language]).strip("\n")
+    assert outline(text, language).symbols
+    before = body_hash(text, language)
+    changed = mutations(text)
+    assert len(changed) > 60
+    assert [what for what, other in changed.items() if body_hash(other, language) == before] == []
+
+
+def test_every_change_of_indentation_gives_another_hash() -> None:
+    text = textwrap.dedent(MUTATED["python"]).strip("\n")
+    lines = text.split("\n")
+    last = [row for row in range(3, len(lines)) if lines[row].startswith(" " * 8)]
+    assert len(last) >= 5
+    for row in last:
+        moved = "\n".join([*lines[:row], lines[row][4:], *lines[row + 1 :]])
+        assert body_hash(moved, "python") != body_hash(text, "python"), lines[row]
+
+
+def test_equal_hashes_mean_equal_trees_of_python() -> None:
+    """Put parentheses around, and take them from, every stretch of tokens that still parses."""
+    text = textwrap.dedent(MUTATED["python"]).strip("\n")
+    text += "\n    (a, b) = x = (not a) in b, (a or b) and {a: (b), **(c)}, [i for i in (a or b)]"
+    text += (
+        "\n    with (a): yield (a if b else c), (a < b) < c, -(a**b), (lambda: (a, b)), f'{(a)!r}'"
+    )
+    before, tree = body_hash(text, "python"), folded_tree(text)
+    tokens = [*TOKENS.finditer(text)]
+    others = []
+    for i, first in enumerate(tokens):
+        others += [
+            f"{text[: first.start()]}({text[first.start() : last.end()]}){text[last.end() :]}"
+            for last in tokens[i : i + 9]
+        ]
+        closing = text.find(")", first.end())
+        if first[0] == "(":
+            others.append(
+                f"{text[: first.start()]} {text[first.end() : closing]} {text[closing + 1 :]}"
+            )
+    same = different = 0
+    for other in others:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                other_tree = folded_tree(other)
+            except SyntaxError:
+                continue
+        if body_hash(other, "python") == before:
+            same += 1
+            assert other_tree == tree, other
+        else:
+            different += 1
+    assert same > 100
+    assert different > 100
+
+
+def folded_tree(text: str) -> str:
+    """Write down a tree as Python reads it, with the white space of docstrings folded."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            first = node.body[0] if node.body else None
+            value = first.value if isinstance(first, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                value.value = " ".join(value.value.split())
+    return ast.dump(tree)
 
 
 @pytest.mark.parametrize("language", ANY_LANGUAGE)
