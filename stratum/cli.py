@@ -774,6 +774,7 @@ def _print_report(report: IndexReport, name: str, *, everything: bool) -> None:
         f"{report.removed:,} removed)"
     )
     click.echo(f"  symbols  {report.symbols:,} new")
+    click.echo(f"  commits  {report.commits:,} ({report.commits_read:,} read)")
     click.echo(f"  vectors  {report.vectors:,} made, {report.vectors_pending:,} missing")
     if not report.skipped:
         return
@@ -822,7 +823,8 @@ def _print_hits(hits: Sequence[Hit]) -> None:
     for hit, place in zip(hits, places, strict=True):
         start = f"{click.style(hit.id, fg='yellow')}  {place:<{wide}}  "
         click.echo(start + _cut(_about(hit), len(hit.id) + 4 + max(wide, len(place))))
-        for line in hit.change:
+        touched = (f"touched {', '.join(hit.paths)}",) if hit.paths else ()
+        for line in (*hit.change, *touched):
             click.echo("  " + _cut(_clean(line), 2))
 
 
@@ -851,7 +853,9 @@ def _print_entry(entry: Entry) -> None:
     head = [entry.id, _place(entry.path, entry.start_line, entry.end_line), entry.kind]
     click.echo("  ".join([click.style(head[0], fg="yellow"), *head[1:], _clean(entry.title)]))
     if entry.note is None:
-        click.echo(entry.source or entry.text)
+        # what a commit says stands above what it touched; code speaks for itself
+        said = [entry.text] if entry.text and entry.stratum == "history" else []
+        click.echo("\n\n".join([*said, entry.source] if entry.source else said or [entry.text]))
         return
     note = entry.note
     who = f"{note.author} via {note.agent}" if note.agent else note.author
@@ -901,6 +905,7 @@ def _print_status(found: Status) -> None:
         f"schema {found.schema_version})",
         "indexed": found.indexed_at or "not yet: run `stratum index`",
         "code": f"{counts['files']:,} files, {counts['symbols']:,} symbols",
+        "history": f"{counts['commits']:,} commits",
         "notes": f"{counts['notes']:,} ({counts['forgotten']:,} forgotten)",
         "vectors": f"{model.vectors:,}, {model.pending:,} missing ({model.name})",
         "version": found.version,

@@ -64,6 +64,18 @@ SETTINGS = (
         "Larger files are listed as skipped and not indexed.",
     ),
     Setting(
+        "history_commits",
+        "STRATUM_HISTORY_COMMITS",
+        1_000_000,
+        "At most so many commits are searchable, the newest first; 0 for none.",
+    ),
+    Setting(
+        "history_vectors",
+        "STRATUM_HISTORY_VECTORS",
+        5_000,
+        "So many of the newest commits are found by meaning and by the symbols they changed, too.",
+    ),
+    Setting(
         "threads",
         "STRATUM_THREADS",
         2,
@@ -94,6 +106,8 @@ class Settings:
     author: str
     agent: str
     max_file_bytes: int
+    history_commits: int
+    history_vectors: int
     threads: int
     log_level: str
 
@@ -168,6 +182,11 @@ def _check_ranges(values: Mapping[str, Any]) -> None:
             f"log_level is {values['log_level']!r}.",
             hint=f"Choose one of {', '.join(_LOG_LEVELS)}.",
         )
-    for key in ("threads", "max_file_bytes"):
-        if values[key] < 1:
-            raise InvalidInput(f"{key} must be at least 1, but is {values[key]}.")
+    for key, least in (
+        ("threads", 1),
+        ("max_file_bytes", 1),
+        ("history_commits", 0),
+        ("history_vectors", 0),
+    ):
+        if values[key] < least:
+            raise InvalidInput(f"{key} must be at least {least}, but is {values[key]}.")

@@ -234,6 +234,17 @@ def is_shallow(root: Path) -> bool:
     return layout is not None and bool(_read(layout.common / "shallow"))
 
 
+def shallow_boundary(root: Path) -> frozenset[str]:
+    """Return the commits whose parents were cut off; none where the history is whole.
+
+    Raises:
+        Unavailable: The repository is damaged.
+    """
+    layout = _layout(root)
+    said = (_read(layout.common / "shallow") or "") if layout else ""
+    return frozenset(said.split())
+
+
 def past_tips(root: Path, branch: str) -> set[str]:
     """Return the commits that a branch pointed to in this clone, as far as its log reaches.
 
@@ -456,7 +467,9 @@ def _environment(root: Path) -> dict[str, str]:
         "LC_ALL": "C",
         "GIT_ALLOW_PROTOCOL": "",  # no transport, whatever a promisor remote asks for
         "GIT_CEILING_DIRECTORIES": str(root.parent),  # a broken .git must not lead to the one above
+        "GIT_GRAFT_FILE": os.devnull,  # a commit is what its id says, nothing put in its place
         "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
     }

@@ -66,10 +66,6 @@ class _Parsed:
     symbols: tuple[NewSymbol, ...]
 
 
-class ProjectChanged(Exception):
-    """Another process made the worktree part of another project meanwhile: start again."""
-
-
 class TreeIndexer:
     """One run over one worktree.
 
@@ -139,7 +135,7 @@ class TreeIndexer:
             self._report(Progress("files", self._seen, len(found.files)))
         gone = self._known.keys() - self._present
         with self._store.transaction():
-            self._check_project()
+            self._store.check_project(self._stored)
             self._store.remove_entries(self._stored.id, gone)
             if gone:
                 self._store.raise_generation(self._stored.id)
@@ -157,12 +153,6 @@ class TreeIndexer:
                     files.append(tree.TreeFile(path, tree.Stamp.of(found)))
         self._known = self._store.entries_at(self._stored.id, known)
         self._index(files)
-
-    def _check_project(self) -> None:
-        """Raise ProjectChanged unless the worktree still is of the same project; under the lock."""
-        now_stored = self._store.worktree(self._stored.root)
-        if now_stored is None or now_stored.project_id != self._stored.project_id:
-            raise ProjectChanged
 
     def _named_safely(self, files: Sequence[tree.TreeFile]) -> list[tree.TreeFile]:
         """Leave out files whose names hold a secret: paths are stored as they are."""
@@ -192,7 +182,7 @@ class TreeIndexer:
             changed.append(parsed)
         if changed:
             with self._store.transaction():
-                self._check_project()
+                self._store.check_project(self._stored)
                 stored = [(parsed, *self._put_content(parsed)) for parsed in changed]
                 for parsed, blob, record in stored:
                     self._put_entry(parsed.file, blob, record)

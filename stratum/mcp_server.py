@@ -71,8 +71,8 @@ log = logging.getLogger(__name__)
 
 INSTRUCTIONS = """\
 Call memory_pack with the task text before you search or open files: it answers with the \
-places to open (with lines), what earlier sessions noted about them, and fits the token budget \
-you give.
+places to open (with lines), what earlier sessions noted about them and which commits fixed \
+the like, and fits the token budget you give.
 
 Then: memory_search for one question (words, identifiers, an error message or a traceback); \
 memory_outline for what a file defines, with lines, and the notes about it; memory_get with an \
@@ -117,7 +117,7 @@ SymbolName = Annotated[str, Field(description="Qualified name or its last parts.
 Since = Annotated[str, Field(description="Date or age: 2026-01-31, 7d.")]
 AnyKind = Annotated[str, Field(description="function, class, method, file or a note's kind.")]
 Tag = Annotated[str, Field()]
-StratumName = Annotated[str, Field(json_schema_extra={"enum": ["code", "notes"]})]
+StratumName = Annotated[str, Field(json_schema_extra={"enum": ["code", "history", "notes"]})]
 Stale = Annotated[bool, Field(description="Show notes that no longer hold, too.")]
 Id = Annotated[str, Field(description="As search shows it; its first 4 characters may do.")]
 NoteText = Annotated[
@@ -326,7 +326,7 @@ def build_server(open_memory: Callable[[], Memory]) -> StratumServer:
             _tool(
                 memory_search,
                 "Search memory",
-                "Find code and notes by words and by meaning, best first.\n"
+                "Find code, notes and past commits by words and by meaning, best first.\n"
                 "Not for every place where an exact text stands: that is a grep.",
             ),
             _tool(
@@ -539,6 +539,9 @@ def _head(hit: Hit | Entry) -> str:
 
 
 def _hit_line(hit: Hit) -> str:
+    if hit.stratum == "history":
+        touched = [f"touched {', '.join(hit.paths)}"] if hit.paths else []
+        return "\n  ".join([f"{_head(hit)} ({hit.kind} {hit.origin})", *touched])
     marks = _note_marks(hit.kind, hit.freshness, hit.origin, hit.tags)
     return "\n  ".join([f"{_head(hit)} - {hit.text}{marks}", *hit.change])
 
@@ -567,7 +570,8 @@ def _entry_text(entry: Entry) -> str:
         if verdict.reason:
             reasons.append(f"{verdict.path or ''}: {verdict.freshness}, {verdict.reason}".strip())
             reasons += [f"  {line}" for line in verdict.change]
-    return _fenced("\n".join([head, *reasons, entry.source or entry.text]))
+    said = [entry.text] if entry.text and entry.stratum == "history" else []
+    return _fenced("\n".join([head, *reasons, *said, entry.source or entry.text]))
 
 
 def _written(written: Written) -> CallToolResult:

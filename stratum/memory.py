@@ -35,7 +35,9 @@ from stratum.errors import (
 )
 from stratum.files import Files
 from stratum.freshness import Judgement
-from stratum.indexer import ProjectChanged, Report, TreeIndexer, embed_pending
+from stratum.history import HistoryIndexer, HistoryReport, map_symbols
+from stratum.history_store import Commit
+from stratum.indexer import Report, TreeIndexer, embed_pending
 from stratum.models import (
     MODES,
     NOTE_KINDS,
@@ -82,7 +84,7 @@ from stratum.notes import (
 from stratum.paths import is_test
 from stratum.placement import Placement
 from stratum.redact import redact
-from stratum.store import Record, Store, Worktree, now, open_store, random_id
+from stratum.store import ProjectChanged, Record, Store, Worktree, now, open_store, random_id
 from stratum.terms import query_terms, similarity, terms
 from stratum.verdicts import Verdicts
 from stratum.watch import Watch
@@ -102,6 +104,8 @@ SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near
 _PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
 _SOURCE_LINES = 400  # lines of source that `get` shows
 _PACK_CANDIDATES = 40
+_PATHS_PER_COMMIT = 5  # shown of one commit in a list
+_SHORT_COMMIT = 10  # characters of its id
 _CHECK_BATCH = 500  # notes judged at once
 
 _TEST_WORDS = frozenset(["test", "tests", "testing", "spec", "specs"])
@@ -262,14 +266,26 @@ class Memory:
         self._placement.look_again()
         place, done = self._index_tree(store, report, stop)
         made, notices, interrupted = 0, list(done.notices), done.interrupted
+        past = None
+        if not interrupted:
+            try:
+                past = self._index_history(store, place, report, stop)
+                interrupted = past.interrupted
+            except ProjectChanged:
+                pass  # by another process; the next run reads the history for the new project
+            except Unavailable as error:
+                notices.append(f"The history could not be read: {error.message} {error.hint}")
         if vectors and not interrupted:
             try:
                 made, notice = self._embed(store, place.project_id, report, stop)
                 notices += [notice] if notice else []
+                self._map_history(store, place, report, stop)
             except KeyboardInterrupt:
                 interrupted = True
         return dataclasses.replace(
             done,
+            commits=store.count_reachable(place.id),
+            commits_read=past.read if past else 0,
             vectors=made,
             vectors_pending=self._count_pending(store, place.project_id),
             seconds=round(time.monotonic() - begun, 3),
@@ -301,6 +317,29 @@ class Memory:
             hint="Look whether they see another remote, as with another HOME; then try again.",
             retryable=True,
         )
+
+    def _index_history(
+        self, store: Store, place: Worktree, report: Report, stop: threading.Event
+    ) -> HistoryReport:
+        indexer = HistoryIndexer(
+            store,
+            self.worktree,
+            place,
+            commits=self.settings.history_commits,
+            vectors=self.settings.history_vectors,
+            report=report,
+            stop=stop,
+        )
+        return indexer.run()
+
+    def _map_history(
+        self, store: Store, place: Worktree, report: Report, stop: threading.Event
+    ) -> None:
+        """Look which symbols the newest commits changed; after all else, since it takes a while."""
+        newest = self.settings.history_vectors
+        # the next run goes on where this one failed
+        with contextlib.suppress(Unavailable, ProjectChanged):
+            map_symbols(store, self.worktree, place, newest=newest, report=report, stop=stop)
 
     def _embed(
         self, store: Store, project_id: int | None, report: Report, stop: threading.Event
@@ -342,7 +381,9 @@ class Memory:
             done = self._index(store, report, False, stop)
             if not done.interrupted:
                 self._watch.after(store.stamps(self._place().id))
-                self._embed(store, self._place().project_id, report, stop)
+                place = self._place()
+                self._embed(store, place.project_id, report, stop)
+                self._map_history(store, place, report, stop)
 
     def wait_for_background(self, seconds: float) -> bool:
         """Wait until background work has nothing left to do; return whether that came in time."""
@@ -455,10 +496,21 @@ class Memory:
     def _searched(
         self, place: Worktree, query: str, asked: list[str], filters: Filters, mode: Mode
     ) -> tuple[Mode, list[tuple[Record, float]], str]:
-        """Return the mode that ran, records with their scores, and a notice."""
-        ran, lists, notice = self._candidates(place, query, asked, filters, mode)
-        about_tests = not _TEST_WORDS.isdisjoint(asked)
-        return ran, self._ranked(place, lists, about_tests=about_tests), notice
+        """Return the mode that ran, records with their scores best first, and a notice."""
+        ran, notice = mode, ""
+        found: dict[bool, list[tuple[Record, float]]] = {False: [], True: []}
+        # past commits are ranked by themselves, or their words would crowd out the code
+        for history, ranked in found.items():
+            if filters.stratum is not None and history != (filters.stratum == "history"):
+                continue
+            ran, lists, notice = self._candidates(place, query, asked, filters, mode, history)
+            if history:
+                ranked += self._past(place, lists)
+            else:
+                ranked += self._present(place, lists, not _TEST_WORDS.isdisjoint(asked))
+            ranked.sort(key=lambda pair: (-pair[1], pair[0].uid))
+        both = ranking.interleaved(found[False], found[True], ranking.HISTORY_EVERY)
+        return ran, both, notice
 
     def _is_behind(self, place: Worktree, hits: Sequence[Hit]) -> bool:
         """Tell whether files of these hits changed since they were indexed: their lines may lie."""
@@ -490,30 +542,33 @@ class Memory:
         return [f"Notes may be withheld because git cannot be asked: {trouble}"] if trouble else []
 
     def _candidates(
-        self, place: Worktree, query: str, asked: list[str], filters: Filters, mode: Mode
+        self,
+        place: Worktree,
+        query: str,
+        asked: list[str],
+        filters: Filters,
+        mode: Mode,
+        history: bool,
     ) -> tuple[Mode, list[list[int]], str]:
         """Return the mode that ran, the ranked id lists and a notice."""
         resident = self._resident_index(place)
-        lists: list[list[int]] = []
-        ran, notice = mode, ""
-        if mode != "vector":
-            found = resident.lexical(place, asked, filters, CANDIDATES) if resident else None
-            if found is None:
-                found = self._store().lexical(place, asked, filters, CANDIDATES)
-            lists.append([id_ for id_, _ in found])
+        near, notice = None, ""
         if mode != "lexical":
-            near, notice = self._nearest(place, query, filters, resident)
-            if near is None:
-                ran = "lexical"
-                if not lists:
-                    found = self._store().lexical(place, asked, filters, CANDIDATES)
-                    lists.append([id_ for id_, _ in found])
-            else:
-                lists.append([id_ for id_, _ in near])
+            near, notice = self._nearest(place, query, filters, resident, history)
+        ran: Mode = "lexical" if near is None else mode
+        lists = []
+        if ran != "vector":
+            indexes = [resident, self._store()] if resident else [self._store()]
+            answers = (
+                i.lexical(place, asked, filters, CANDIDATES, history=history) for i in indexes
+            )
+            lists.append([id_ for id_, _ in next(found for found in answers if found is not None)])
+        if near is not None:
+            lists.append([id_ for id_, _ in near])
         return ran, lists, notice
 
     def _nearest(
-        self, place: Worktree, query: str, filters: Filters, resident: Any
+        self, place: Worktree, query: str, filters: Filters, resident: Any, history: bool
     ) -> tuple[list[tuple[int, float]] | None, str]:
         embedder, why_not = self._ready_embedder()
         if embedder is None:
@@ -526,9 +581,12 @@ class Memory:
         except EmbedderUnavailable as error:
             self._embedder_error = f"{error.message} {error.hint}".strip()
             return None, self._embedder_error
-        found = resident.nearest(space, place, vector, filters, CANDIDATES) if resident else None
+        found = None
+        if resident:
+            found = resident.nearest(space, place, vector, filters, CANDIDATES, history=history)
         if found is None:
-            found = self._store().nearest(space, place, vector.tobytes(), filters, CANDIDATES)
+            raw = vector.tobytes()
+            found = self._store().nearest(space, place, raw, filters, CANDIDATES, history=history)
         return found, why_not
 
     def _resident_index(self, place: Worktree) -> Any:
@@ -575,9 +633,10 @@ class Memory:
         if self._building is not None:
             self._building.join()
 
-    def _ranked(
-        self, place: Worktree, lists: list[list[int]], *, about_tests: bool
-    ) -> list[tuple[Record, float]]:
+    def _present(
+        self, place: Worktree, lists: list[list[int]], about_tests: bool
+    ) -> Iterator[tuple[Record, float]]:
+        """Yield code and notes with their scores."""
         scores = ranking.fuse(lists)
         records = self._store().records(place, list(scores))
         waiting = {id_ for id_, record in records.items() if record.awaits_vector}
@@ -591,8 +650,19 @@ class Memory:
         if not about_tests:
             tests = {id_ for id_, r in records.items() if r.places and is_test(r.places[0].path)}
             lifted = ranking.with_tests_lowered(lifted, tests)
-        order = sorted(records, key=lambda id_: (-lifted[id_], records[id_].uid))
-        return [(records[id_], lifted[id_]) for id_ in order]
+        return ((record, lifted[id_]) for id_, record in records.items())
+
+    def _past(self, place: Worktree, lists: list[list[int]]) -> Iterator[tuple[Record, float]]:
+        """Yield commits with their scores.
+
+        Those that share no word with the query are left out where words were asked for: something
+        is always the nearest.
+        """
+        scores = ranking.fuse(lists)
+        scores = {id_: scores[id_] for id_ in lists[0]}
+        commits = self._store().commits(place.id, scores)
+        records = self._store().records(place, list(commits))
+        return ((record, scores[id_] * commits[id_].weight) for id_, record in records.items())
 
     def _hits(
         self,
@@ -603,12 +673,17 @@ class Memory:
     ) -> tuple[list[Hit], int]:
         of_notes = [record.id for record, _ in ranked if record.stratum == "notes"]
         notes = self._store().notes_by_record(of_notes)
+        past = [record.id for record, _ in ranked if record.stratum == "history"]
+        commits = self._store().commits(self._place().id, past)
         judged: dict[str, Judgement] = {}
         hits: list[Hit] = []
         withheld = 0
         for record, score in ranked:
             if len(hits) >= limit:
                 break
+            if record.stratum == "history":
+                hits.append(_commit_hit(record, commits[record.id], score))
+                continue
             if record.stratum != "notes":
                 hits.extend(_code_hits(record, score, filters.path))
                 continue
@@ -686,6 +761,13 @@ class Memory:
             )  # fmt: skip
         record_id, _ = self._store().record_id(uid) or (0, 0)
         record = self._store().records(place, [record_id])[record_id]
+        if record.stratum == "history":
+            commit = self._store().commits(place.id, [record_id])[record_id]
+            hit = _commit_hit(record, commit, 0.0)
+            return Entry(
+                uid, "history", hit.kind, f"{hit.title} ({hit.origin})", shown(record.text), None,
+                None, None, source=_touched(commit),
+            )  # fmt: skip
         if not record.places:
             raise NotFound(
                 f"{record.title} ({uid}) is no longer in this working tree.",
@@ -921,7 +1003,7 @@ class Memory:
             note = store.note(uid)
             if note is None:
                 raise InvalidInput(
-                    f"{uid} is part of the code: only notes can be forgotten.",
+                    f"{uid} is no note: only notes can be forgotten.",
                     hint="To keep a file out of the index, list it in .stratumignore.",
                 )
             if undo:
@@ -1054,7 +1136,7 @@ class Memory:
         note = self._store().note(uid)
         if note is None:
             raise InvalidInput(
-                f"{uid} is part of the code: only notes have anchors.",
+                f"{uid} is no note: only notes have anchors.",
                 hint="`stratum search --stratum notes` finds notes.",
             )
         return note
@@ -1228,6 +1310,30 @@ def _note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:
         tags=note.tags,
         change=elsewhere or (worst_first[0] if worst_first else ()),
     )
+
+
+def _commit_hit(record: Record, commit: Commit, score: float) -> Hit:
+    taken_back = ["taken back later"] if commit.reverted else []
+    return Hit(
+        id=record.uid,
+        stratum="history",
+        kind=record.kind,
+        title=shown(record.title),
+        text=one_line(record.text),
+        path=None,
+        start_line=None,
+        end_line=None,
+        score=round(score, 6),
+        origin=", ".join([commit.id[:_SHORT_COMMIT], commit.created_at[:10], *taken_back]),
+        paths=tuple(path for path, _ in commit.touched[:_PATHS_PER_COMMIT]),
+    )
+
+
+def _touched(commit: Commit) -> str:
+    """Return the files that a commit touched, a line each, with the symbols that it changed."""
+    lines = [f"{path}: {', '.join(names)}" if names else path for path, names in commit.touched]
+    left = (commit.files or 0) - len(commit.touched)
+    return "\n".join([*lines, f"... {left:,} more files"] if left > 0 and lines else lines)
 
 
 def _code_hits(record: Record, score: float, path: str | None) -> Iterator[Hit]:

@@ -238,6 +238,8 @@ def m003_histories_and_what_tells_anchors_apart(db: apsw.Connection) -> None:
         ) WITHOUT ROWID;
         CREATE INDEX reachable_record ON reachable (record_id);
         ALTER TABLE worktree ADD COLUMN history_head TEXT;
+        -- What else decides which commits are searchable: limits, where a clone is cut off.
+        ALTER TABLE worktree ADD COLUMN history_bounds TEXT NOT NULL DEFAULT '';
         """
     )
 

@@ -321,7 +321,10 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What one run of `index` did. `parsed` counts contents never seen before."""
+    """What one run of `index` did. `parsed` counts contents never seen before.
+
+    `commits` is how many can be searched, of which `commits_read` were read now.
+    """
 
     project: str
     root: str
@@ -334,6 +337,8 @@ class IndexReport:
     vectors: int
     vectors_pending: int
     seconds: float
+    commits: int = 0
+    commits_read: int = 0
     interrupted: bool = False
     notices: tuple[str, ...] = ()
 

@@ -17,8 +17,8 @@ _MORE = "({} more left out: raise the budget or search.)"
 def pack(task: str, hits: Sequence[Hit], budget: int, *, withheld_stale: int = 0) -> Pack:
     """Choose and cut so that the text fits `budget` tokens; 0 gives an empty text.
 
-    Notes come first, then places to open, each in the order given; places are grouped by file. An
-    entry that does not fit is left out and the next one is tried.
+    Notes come first, then places to open, then past commits, each in the order given; places are
+    grouped by file. An entry that does not fit is left out and the next one is tried.
     """
     chosen: list[Hit] = []
     text = ""
@@ -56,6 +56,10 @@ def _render(task: str, hits: Sequence[Hit], omitted: int) -> str:
     for path, found in by_file.items():
         lines.append(f"{path}{_summary(found)}")
         lines += [_place_line(hit) for hit in found if hit.kind != "file"]
+    past = [hit for hit in hits if hit.stratum == "history"]
+    if past:
+        lines.append("\n## Past changes")
+        lines += [_past_line(hit) for hit in past]
     if omitted:
         lines.append("\n" + _MORE.format(omitted))
     return "\n".join(lines) + "\n"
@@ -64,6 +68,11 @@ def _render(task: str, hits: Sequence[Hit], omitted: int) -> str:
 def _note_line(hit: Hit) -> str:
     place = f" [{hit.path}{_lines(hit)}]" if hit.path else ""
     return f"- {hit.text}{place} ({hit.kind}, {hit.freshness}, {hit.origin}; id {hit.id})"
+
+
+def _past_line(hit: Hit) -> str:
+    touched = f": {', '.join(hit.paths)}" if hit.paths else ""
+    return f"- {hit.title} ({hit.origin}){touched}"
 
 
 def _place_line(hit: Hit) -> str:

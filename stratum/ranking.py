@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
+
+Hit = TypeVar("Hit")
 
 # Reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009) with its textbook constant.
 RRF_K = 60
@@ -10,6 +13,9 @@ RRF_K = 60
 FILE_SHARE = 0.5
 
 
+# Every so many hits one is a past commit: it shows where the like was fixed, the others what is
+# there. Scores cannot decide it, since commits are ranked by themselves.
+HISTORY_EVERY = 5
 # What a hit in the tests counts: they repeat the words of the code they test.
 TEST_SHARE = 0.5
 
@@ -49,3 +55,13 @@ def with_file_share(scores: Mapping[int, float], files: Mapping[int, int]) -> di
 def with_tests_lowered(scores: Mapping[int, float], tests: Collection[int]) -> dict[int, float]:
     """Return the scores with those of test code lowered."""
     return {id_: score * TEST_SHARE if id_ in tests else score for id_, score in scores.items()}
+
+
+def interleaved(present: Sequence[Hit], past: Sequence[Hit], every: int) -> list[Hit]:
+    """Return two ranked lists as one in which each `every`-th is of `past` while there are any."""
+    found: list[Hit] = []
+    left, later = list(reversed(present)), list(reversed(past))
+    while left or later:
+        take_past = later and (not left or (len(found) + 1) % every == 0)
+        found.append(later.pop() if take_past else left.pop())
+    return found

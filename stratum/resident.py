@@ -52,7 +52,8 @@ class ResidentIndex:
         self._tail_rows: dict[int, tuple[int, str, str, str]] = {}
         self._last_id = 0
         self._note_clock = 0
-        self._visible: tuple[tuple[int, int, int], NDArray[np.int64]] | None = None
+        self._visible: dict[bool, tuple[tuple[int, int, int], NDArray[np.int64]]] = {}
+        self._scored: tuple[str, ...] | None = None
         self._vectors: _Vectors | None = None
         self._vectors_looked = 0.0
         self._vectors_change: tuple[int, int] | None = None
@@ -74,13 +75,23 @@ class ResidentIndex:
             self._tail_rows = {}
             self._last_id = rows[-1][0] if rows else 0
             self._note_clock = clock
-            self._visible = None
+            self._visible.clear()
+            self._scored = None
             self._ready = True
 
     def lexical(
-        self, place: Worktree, terms: Sequence[str], filters: Filters, limit: int
+        self,
+        place: Worktree,
+        terms: Sequence[str],
+        filters: Filters,
+        limit: int,
+        *,
+        history: bool = False,
     ) -> Ranked | None:
-        """Return (record id, BM25 score), best first; None when the store must be asked."""
+        """Return (record id, BM25 score), best first; None when the store must be asked.
+
+        The same terms asked again, for the past commits (`history`), are not scored again.
+        """
         with self._lock:
             if not self._ready:
                 return None
@@ -88,8 +99,8 @@ class ResidentIndex:
             if not self._ready:
                 return None
             wanted = limit + (_FILTER_MARGIN if filters else 0)
-            found = self._score(terms, self._visible_ids(place), wanted)
-        return self._filtered(found, place, filters, limit, wanted)
+            found = self._score(terms, self._visible_ids(place, history), wanted)
+        return self._filtered(found, place, filters, limit, wanted, history)
 
     def nearest(
         self,
@@ -98,6 +109,8 @@ class ResidentIndex:
         vector: NDArray[np.float32],
         filters: Filters,
         limit: int,
+        *,
+        history: bool = False,
     ) -> Ranked | None:
         """Return (record id, cosine similarity), best first; None when the store must be asked."""
         with self._lock:
@@ -108,15 +121,22 @@ class ResidentIndex:
                 return None
             vectors = self._current_vectors(space)
             wanted = limit + (_FILTER_MARGIN if filters else 0)
-            found = vectors.search(vector, wanted, self._visible_ids(place))
-        return self._filtered(found, place, filters, limit, wanted)
+            found = vectors.search(vector, wanted, self._visible_ids(place, history))
+        return self._filtered(found, place, filters, limit, wanted, history)
 
     def _filtered(
-        self, found: Ranked, place: Worktree, filters: Filters, limit: int, wanted: int
+        self,
+        found: Ranked,
+        place: Worktree,
+        filters: Filters,
+        limit: int,
+        wanted: int,
+        history: bool,
     ) -> Ranked | None:
         if not filters:
             return found[:limit]
-        kept = set(self._store.visible(place, filters, among=[id_ for id_, _ in found]))
+        among = [id_ for id_, _ in found]
+        kept = set(self._store.visible(place, filters, among=among, history=history))
         passed = [(id_, score) for id_, score in found if id_ in kept]
         if len(passed) < limit and len(found) == wanted:
             return None  # more may lie beyond the margin: only the store can tell
@@ -141,18 +161,27 @@ class ResidentIndex:
             )
             self._base.bury(self._tail_rows)
         self._note_clock = clock
-        self._visible = None
+        self._visible.clear()
+        self._scored = None
         self._seen_change = change
 
-    def _visible_ids(self, place: Worktree) -> NDArray[np.int64]:
+    def _visible_ids(self, place: Worktree, history: bool) -> NDArray[np.int64]:
         key = (place.id, place.generation, self._note_clock)
-        if self._visible is None or self._visible[0] != key:
-            ids = np.fromiter(self._store.visible_ids(place), np.int64)
-            self._visible = (key, np.unique(ids))
-        return self._visible[1]
+        if history not in self._visible or self._visible[history][0] != key:
+            ids = np.fromiter(self._store.visible_ids(place, history=history), np.int64)
+            self._visible[history] = (key, np.unique(ids))
+        return self._visible[history][1]
 
     def _score(self, terms: Sequence[str], visible: NDArray[np.int64], limit: int) -> Ranked:
         segments = (self._base, self._tail)
+        if self._scored != tuple(terms):
+            self._add_up(terms, segments)
+            self._scored = tuple(terms)
+        found = [pair for segment in segments for pair in segment.best(visible, limit)]
+        found.sort(key=lambda pair: (-pair[1], pair[0]))
+        return found[:limit]
+
+    def _add_up(self, terms: Sequence[str], segments: Sequence[_Postings]) -> None:
         count = sum(segment.count for segment in segments)
         for segment in segments:
             segment.begin()
@@ -163,9 +192,6 @@ class ResidentIndex:
                     idf = max(_LEAST_IDF, float(np.log((count - hits + 0.5) / (hits + 0.5))))
                     for segment in segments:
                         segment.add(stem, idf)
-        found = [pair for segment in segments for pair in segment.best(visible, limit)]
-        found.sort(key=lambda pair: (-pair[1], pair[0]))
-        return found[:limit]
 
     def _current_vectors(self, space: Space) -> _Vectors:
         vectors = self._vectors

@@ -267,6 +267,13 @@ def is_generated(path: str, head: str) -> str:
     return ""
 
 
+def left_out_by_name(path: str) -> str:
+    """Return why no file of this path would be indexed, or ""; for what may be gone by now."""
+    *folders, name = path.split("/")
+    reasons = (_FOLDERS.get(folder.encode()) for folder in folders)
+    return next(filter(None, reasons), "") or _unwanted_name(name) or is_generated(path, "")
+
+
 def inside(root: Path, path: str) -> str:
     """Return a user's path relative to `root`, with "/" and links resolved; "" is the root itself.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -16,8 +17,8 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     home = tmp_path_factory.mktemp("home")
     for variable in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "CLAUDE_PROJECT_DIR"):
         monkeypatch.delenv(variable, raising=False)
-    for setting in ("AUTHOR", "AGENT", "EMBED_MODEL", "OFFLINE", "PROJECT", "LOG_LEVEL"):
-        monkeypatch.delenv(f"STRATUM_{setting}", raising=False)
+    for variable in [name for name in os.environ if name.startswith("STRATUM_")]:
+        monkeypatch.delenv(variable)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("STRATUM_HOME", str(home / "stratum"))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(home / "gitconfig"))

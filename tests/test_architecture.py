@@ -40,15 +40,17 @@ ARROWS = {
     "changes": "freshness models outline",
     "files": "freshness git grammars models outline tree",
     "database": "errors migrations",
-    "store": "database migrations models",
+    "history_store": "database models",
+    "store": "database history_store migrations models",
     "verdicts": "changes errors files freshness git models outline redact store",
     "anchoring": "errors files freshness models notes outline redact store tree",
     "placement": "errors git redact store",
     "resident": "models store",
     "indexer": "embedder files git grammars models outline paths redact store terms tree",
+    "history": "errors git grammars history_store models outline paths redact store terms tree",
     "memory": "_version anchoring background config embedder errors files freshness git indexer"
-    " models notes outline packing paths placement ranking redact resident store terms tree"
-    " verdicts watch",
+    " history history_store models notes outline packing paths placement ranking redact resident"
+    " store terms tree verdicts watch",
     "mcp_server": "_version errors memory models notes redact tokens",
     "serve": "_version config errors mcp_server memory",
     "doctor": "config embedder errors git memory migrations models redact store",

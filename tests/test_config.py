@@ -33,6 +33,13 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_pa
     assert load({"STRATUM_HOME": str(tmp_path / "other")}).embed_model == "bundled"
 
 
+def test_the_history_can_be_bounded_and_turned_off(tmp_path: Path) -> None:
+    assert load({"STRATUM_HOME": str(tmp_path)}).history_commits == 1_000_000
+    environ = write_config(tmp_path, "history_commits = 0\nhistory_vectors = 100\n")
+    settings = load({**environ, "STRATUM_HISTORY_VECTORS": "0"})
+    assert (settings.history_commits, settings.history_vectors) == (0, 0)
+
+
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("yes", True), ("0", False), ("", False)])
 def test_booleans_are_read_from_the_environment(tmp_path: Path, text: str, value: bool) -> None:
     environ = {"STRATUM_HOME": str(tmp_path), "STRATUM_OFFLINE": text}
@@ -49,7 +56,10 @@ def test_the_hubs_own_offline_switch_is_honoured(tmp_path: Path) -> None:
         ("embed_modell = 'x'", "does not know: 'embed_modell'"),
         ("threads = 'two'", "should be a whole number, but is 'two'"),
         ("threads = true", "should be a whole number, but is True"),
-        ("threads = 0", "must be at least 1"),
+        ("threads = 0", "threads must be at least 1"),
+        ("max_file_bytes = 0", "max_file_bytes must be at least 1"),
+        ("history_commits = -1", "history_commits must be at least 0"),
+        ("history_vectors = -1", "history_vectors must be at least 0"),
         ("log_level = 'loud'", "log_level is 'loud'"),
         ("= broken", "cannot be read"),
     ],

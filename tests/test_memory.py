@@ -35,10 +35,10 @@ def edit(path: Path, old: str, new: str) -> None:
 # search
 
 
-def test_a_search_finds_code_and_notes_together(memory: Memory) -> None:
+def test_a_search_finds_code_notes_and_commits_together(memory: Memory) -> None:
     memory.write("Totals are gross unless asked otherwise.", anchors=["shop/cart.py::Cart"])
     hits = memory.search("gross total price").hits
-    assert {hit.stratum for hit in hits} == {"code", "notes"}
+    assert {hit.stratum for hit in hits} == {"code", "notes", "history"}
 
 
 def test_meaning_finds_what_words_do_not(settings: Settings, repository: Path) -> None:
@@ -158,9 +158,9 @@ def test_filters_by_path_tag_and_age(memory: Memory) -> None:
     ):
         hits = memory.search("carts", filters=filters).hits
         assert [hit.text for hit in hits] == ["Carts are slow."]
-    assert {hit.path for hit in memory.search("cart", filters=Filters(path="web")).hits} == {
-        "web/render.js"
-    }
+    assert {
+        hit.path for hit in memory.search("cart", filters=Filters(path="web", stratum="code")).hits
+    } == {"web/render.js"}
 
 
 # write
@@ -946,6 +946,49 @@ def test_writing_beside_searching_never_waits_for_ever(
 def test_a_note_just_written_stands_before_code_with_fewer_of_its_words(memory: Memory) -> None:
     note = memory.write("The parcel service answers on Mondays only.").note
     assert memory.search("parcel service answers", limit=1).hits[0].id == note.id
+
+
+def test_a_past_fix_is_found_with_the_files_and_symbols_it_touched(
+    memory: Memory, repository: Path
+) -> None:
+    path = repository / "shop/cart.py"
+    path.write_text(path.read_text().replace("86400", "3600"))
+    git(
+        repository, "commit", "-q", "-a", "-m", "Fix carts that outlive their customers\n\nAn hour."
+    )
+    commit = git(repository, "rev-parse", "HEAD")
+    report = memory.index()
+    assert (report.commits, report.commits_read) == (2, 1)
+    assert memory.status().counts["commits"] == 2
+    hit = next(h for h in memory.search("carts outlive customers").hits if h.stratum == "history")
+    assert (hit.kind, hit.title) == ("commit", "Fix carts that outlive their customers")
+    assert hit.paths == ("shop/cart.py",)
+    assert hit.origin == f"{commit[:10]}, {hit.origin.split(', ')[1]}"
+    entry = memory.get(hit.id)
+    assert (entry.text, entry.source) == ("An hour.", "shop/cart.py: expire_old_carts")
+    for filters in (Filters(path="shop"), Filters(symbol="expire_old_carts"), Filters(since="1d")):
+        only = dataclasses.replace(filters, stratum="history")
+        assert hit.id in [h.id for h in memory.search("outlive", filters=only).hits]
+    for filters in (Filters(path="web"), Filters(symbol="Cart"), Filters(since="2999-01-01")):
+        only = dataclasses.replace(filters, stratum="history", kind="commit")
+        assert hit.id not in [h.id for h in memory.search("outlive", filters=only).hits]
+    assert "## Past changes\n- Fix carts" in memory.pack("carts outlive customers").text
+    git(repository, "checkout", "-q", "HEAD~1")
+    memory.index()
+    assert memory.search("outlive", filters=Filters(stratum="history"), mode="lexical").hits == ()
+    with pytest.raises(InvalidInput, match="is no note"):
+        memory.forget(hit.id)
+
+
+def test_a_commit_that_was_taken_back_says_so(memory: Memory, repository: Path) -> None:
+    (repository / "a.py").write_text("a = 1\n")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "-m", "Speed up the zeppelin")
+    git(repository, "revert", "--no-edit", "HEAD")
+    memory.index()
+    hits = memory.search("zeppelin", filters=Filters(stratum="history"), mode="lexical").hits
+    assert [hit.kind for hit in hits] == ["revert", "commit"]
+    assert hits[1].origin.endswith("taken back later")
 
 
 def test_home_is_no_project(settings: Settings, tmp_path: Path, monkeypatch) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stratum.ranking import fuse, with_file_share, with_tests_lowered, without_handicap
+from stratum.ranking import fuse, interleaved, with_file_share, with_tests_lowered, without_handicap
 
 
 def test_fusion_is_the_sum_of_reciprocal_ranks() -> None:
@@ -23,3 +23,10 @@ def test_a_record_that_waits_for_its_vector_has_a_full_vote() -> None:
 
 def test_code_of_tests_counts_half() -> None:
     assert with_tests_lowered({1: 0.2, 2: 0.2}, {2}) == {1: 0.2, 2: 0.1}
+
+
+def test_past_commits_take_every_so_manieth_place() -> None:
+    assert interleaved("abcdefgh", "123", 3) == list("ab1cd2ef3gh")
+    assert interleaved("ab", "123", 3) == list("ab123")
+    assert interleaved("", "12", 3) == ["1", "2"]
+    assert interleaved("abc", "", 3) == ["a", "b", "c"]
