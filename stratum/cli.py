@@ -42,6 +42,7 @@ from stratum.models import (
     Progress,
     SearchResult,
     Status,
+    Written,
     to_plain,
 )
 
@@ -376,34 +377,55 @@ def check(base: str | None, project: str, as_json: bool) -> int:
     stratum verify k3l2mnop4qrs
     stratum verify k3l2mnop4qrs --at client.py::Client.send
     stratum verify k3l2mnop4qrs --undo
+    stratum verify --branch feature/login
 """)
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", nargs=-1)
 @click.option(
     "--at", "anchors", multiple=True, metavar="ANCHOR",
     help="Where it holds now; default: where its places went. Repeatable, for one ID.",
 )  # fmt: skip
 @click.option("--undo", is_flag=True, help="Bring the former anchors back.")
+@click.option(
+    "--branch", metavar="NAME",
+    help="All notes of a branch that was squashed or rebased, if their places are the same here.",
+)  # fmt: skip
 @_project_option
 @_json_option
 def verify(
-    ids: tuple[str, ...], anchors: tuple[str, ...], undo: bool, project: str, as_json: bool
+    ids: tuple[str, ...],
+    anchors: tuple[str, ...],
+    undo: bool,
+    branch: str | None,
+    project: str,
+    as_json: bool,
 ) -> None:
     """Say that notes still hold, after a look at the code: they are anchored anew."""
-    if anchors and (len(ids) > 1 or undo):
+    if bool(ids) == bool(branch) or (anchors and len(ids) != 1) or (undo and (anchors or branch)):
         raise InvalidInput(
-            "--at gives the anchors of one note.", hint="Verify the notes one by one."
+            "That is not clear.",
+            hint="Give IDs, or one ID with --at, or IDs with --undo, or --branch alone.",
         )
     done = []
+    left = 0
+
+    def show(written: Written) -> None:
+        done.append(to_plain(written))
+        if not as_json:
+            places = (_place(a.path, a.start_line, a.end_line) for a in written.note.anchors)
+            click.echo(f"{written.note.id}  {written.action}  {', '.join(places)}".rstrip())
+
     with _open(project) as memory:
+        if branch:
+            verified, left = memory.verify_branch(branch)
+            for written in verified:
+                show(written)
         placed = [_from_here(memory, anchor) for anchor in anchors]
         for id_ in ids:
-            written = memory.verify(id_, anchors=placed, undo=undo)
-            done.append(to_plain(written))
-            if not as_json:
-                places = (_place(a.path, a.start_line, a.end_line) for a in written.note.anchors)
-                click.echo(f"{written.note.id}  {written.action}  {', '.join(places)}".rstrip())
+            show(memory.verify(id_, anchors=placed, undo=undo))
     if as_json:
         _print_json(done)
+    if left:
+        _say(f"Left as they were, since their places are not the same here: {left}.")
 
 
 @_command("""

@@ -86,7 +86,7 @@ from stratum.placement import Placement
 from stratum.redact import redact
 from stratum.store import ProjectChanged, Record, Store, Worktree, now, open_store, random_id
 from stratum.terms import query_terms, similarity, terms
-from stratum.verdicts import Verdicts
+from stratum.verdicts import SAME_HERE, Verdicts
 from stratum.watch import Watch
 
 MAX_QUERY = 32_000  # characters: longer than nearly every issue text
@@ -1091,16 +1091,44 @@ class Memory:
                 is nothing to undo.
             NotFound: No note has this id.
         """
-        place, store = self._place(), self._store()
         note = self._note(id_)
-        commit, branch = self._head()
         if undo:
-            return self._unverify(place, note)
-        placed = self._anchors(anchors) if anchors else self._renewed(note)
+            return self._unverify(self._place(), note)
+        return self._verified(note, self._anchors(anchors) if anchors else self._renewed(note))
+
+    def verify_branch(self, branch: str) -> tuple[list[Written], int]:
+        """Take the notes of a branch over that came here by a squash or a rebase.
+
+        HEAD is then not built on their commits, so nobody but a person can tell that they hold
+        here. Those whose places are not the same here are left: return (verified, left).
+
+        Raises:
+            NotFound: No note of that branch is withheld here for being of another branch.
+        """
+        of_branch = [n for n in self._store().living_notes(self._place().project_id)
+                     if n.branch == branch]  # fmt: skip
+        judged = zip(of_branch, self._verdicts.of(of_branch), strict=True)
+        elsewhere = [(note, judgement) for note, judgement in judged if judgement.elsewhere]
+        if not elsewhere:
+            raise NotFound(
+                f"No note is withheld here for being of the branch {branch!r}.",
+                hint="`stratum check` lists what is withheld, and the branch it was written on.",
+            )
+        here = [
+            note
+            for note, judgement in elsewhere
+            if all(verdict.reason.startswith(SAME_HERE) for verdict in judgement.verdicts)
+        ]
+        done = [self._verified(note, self._renewed(note)) for note in here]
+        return done, len(elsewhere) - len(done)
+
+    def _verified(self, note: Note, anchors: tuple[Anchor, ...]) -> Written:
+        place, store = self._place(), self._store()
+        commit, branch = self._head()
         with store.transaction():
             current = store.note(note.id) or note
             changed = dataclasses.replace(
-                current, anchors=placed, commit=commit, branch=branch, updated_at=_after(current)
+                current, anchors=anchors, commit=commit, branch=branch, updated_at=_after(current)
             )
             self._replace(place, "verify", changed, before=current)
         return Written(changed, "verified")

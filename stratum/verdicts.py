@@ -23,6 +23,7 @@ from stratum.outline import OUTLINE_VERSION
 from stratum.redact import redact
 from stratum.store import Store, Worktree
 
+SAME_HERE = "here it is the same"  # begins the reason of a note of another branch that would hold
 _MOST_COPIES = 50  # of one body that are looked at: two are enough to follow none
 _MAX_SUBJECT = 80  # characters of a commit's subject that are shown
 _SHORT = 10  # characters of a commit's id that are shown
@@ -387,7 +388,7 @@ def _as_moved(verdict: Verdict) -> Verdict:
 
 
 def _elsewhere_too(verdict: Verdict) -> Verdict:
-    here = {"fresh": "here it is the same", "moved": "here it is the same, in another place"}
+    here = {"fresh": SAME_HERE, "moved": f"{SAME_HERE}, in another place"}
     reason = here.get(verdict.freshness, f"here {verdict.reason}")
     return dataclasses.replace(verdict, freshness="other-branch", reason=reason)
 

@@ -885,9 +885,31 @@ def test_verify_and_its_undo(repo: Path, stale: str) -> None:
     assert [written["action"] for written in plain] == ["restored"]
     assert run("check").stdout.startswith(stale)
     assert run("verify", stale, "--at", "src/box.py::Box").stdout.endswith("src/box.py:4-9\n")
-    result = run("verify", stale, "aaaa", "--at", "src/box.py")
-    assert result.exit_code == 2
-    assert "--at gives the anchors of one note." in result.stderr
+    for wrong in ([stale, "aaaa", "--at", "src/box.py"], [], [stale, "--branch", "main"]):
+        result = run("verify", *wrong)
+        assert result.exit_code == 2
+        assert "That is not clear." in result.stderr
+
+
+def test_the_notes_of_a_squashed_branch_are_taken_over(repo: Path, stale: str) -> None:
+    git(repo, "commit", "-q", "-a", "-m", "Count one more")
+    moved = run("verify", stale).stdout.split()[0]
+    run("write", "Boxes are counted", "--at", "src/box.py::Box")
+    run("write", "Lids too")
+    git(repo, "checkout", "-q", "main")
+    git(repo, "merge", "-q", "--squash", "feature")
+    path = repo / "src/box.py"
+    path.write_text(path.read_text().replace("return self.lid", "return self._lid"))
+    git(repo, "commit", "-q", "-a", "-m", "Feature")
+    assert "3 other-branch" in run("check").stderr
+    result = run("verify", "--branch", "feature")
+    assert f"{moved}  verified  src/box.py:12-14" in result.stdout
+    assert len(result.stdout.splitlines()) == 2
+    assert "not the same here: 1." in result.stderr
+    assert "1 fresh, 1 other-branch, 1 unanchored" in run("check").stderr
+    result = run("verify", "--branch", "nowhere")
+    assert result.exit_code == 3
+    assert "No note is withheld here" in result.stderr
 
 
 def test_stale_notes_are_shown_with_what_changed_and_in_full(repo: Path, stale: str) -> None:
