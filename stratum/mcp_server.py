@@ -351,8 +351,8 @@ def build_server(open_memory: Callable[[], Memory]) -> StratumServer:
             _tool(
                 memory_verify,
                 "Verify a note",
-                "Say that a withheld note still holds, after a look at the code: it is anchored\n"
-                "anew where its places are now, or at the anchors given.",
+                "Say that a withheld note still holds, after a look at the code.\n"
+                "It is anchored anew where its places are now, or at the anchors given.",
                 writes=True,
             ),
             _tool(
