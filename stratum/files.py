@@ -134,6 +134,10 @@ class Files:
         text = tree.decoded(raw)
         return None if text is None else FileContent(self, path, blob, text)
 
+    def known_outline(self, path: str, blob: str) -> Outline | None:
+        """Return the outline of a content that was parsed before, wherever it is now."""
+        return self._known(blob, language_of(path))
+
     def outline(self, path: str, text: str, blob: str) -> Outline:
         """Return the outline of a content: from the index if it was ever parsed, else anew."""
         language = language_of(path, text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from stratum.changes import described
 from stratum.errors import Unavailable
 from stratum.files import FileContent, Files
 from stratum.freshness import Judgement, judge, last_name, worst
-from stratum.models import STALE, Anchor, Note, Verdict
+from stratum.models import STALE, Anchor, Note, Symbol, Verdict
 from stratum.outline import OUTLINE_VERSION
 from stratum.redact import redact
 from stratum.store import Store, Worktree
@@ -251,9 +252,31 @@ class Verdicts:
     ) -> Verdict:
         content = contents[anchor.path]
         verdict = self._compare(anchor, content)
-        if verdict.freshness != "gone":
-            return verdict
-        return self._followed(note, anchor, file_is_gone=content is None) or verdict
+        if verdict.freshness == "gone" or self._has_left(anchor, content, verdict):
+            return self._followed(note, anchor, file_is_gone=content is None) or verdict
+        return verdict
+
+    def _has_left(self, anchor: Anchor, content: FileContent | None, verdict: Verdict) -> bool:
+        """Tell whether only others of its name are left, which stood beside it before as they are.
+
+        If any of them is new, it may be this one, edited.
+        """
+        if verdict.freshness != "changed" or not anchor.symbol or content is None:
+            return False
+        others = Counter(symbol.body_hash for symbol in self._named_before(anchor, anchor.symbol))
+        if anchor.copies != 1 or not others[anchor.body_hash or ""]:
+            return False
+        others[anchor.body_hash or ""] -= 1
+        left = Counter(symbol.body_hash for symbol in content.definitions(anchor.symbol))
+        return left <= others
+
+    def _named_before(self, anchor: Anchor, name: str) -> Sequence[Symbol]:
+        """Return what its file defined under a name, by git's objects or else by the index."""
+        old = self.before(anchor)
+        if old is not None:
+            return old.definitions(name)
+        known = self._files.known_outline(anchor.path, anchor.blob or "")
+        return [symbol for symbol in known.symbols if symbol.name == name] if known else []
 
     def _compare(self, anchor: Anchor, content: FileContent | None) -> Verdict:
         def old_text() -> str | None:

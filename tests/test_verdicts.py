@@ -85,6 +85,35 @@ def test_a_method_is_followed_when_its_class_gets_another_name(
     assert (entry.freshness, entry.verdicts[0].symbol) == ("moved", "Basket.total_price")
 
 
+RUST = """struct Till {
+    open: bool,
+}
+
+impl Till {
+    fn close(&mut self) { self.open = false; }
+}
+"""
+
+
+@pytest.mark.parametrize("kept_by_git", [True, False])
+def test_one_of_several_definitions_of_a_name_is_followed_away_from_the_others(
+    settings: Settings, repository: Path, kept_by_git: bool
+) -> None:
+    path = repository / "till.rs"
+    path.write_text(RUST)
+    if kept_by_git:
+        commit(repository)
+    with Memory(settings, repository) as memory:
+        memory.index()
+        struct, methods = (note_at(memory, f"till.rs::Till#{number}") for number in (1, 2))
+        piece = cut(path, "impl Till")
+        (repository / "methods.rs").write_text(piece)
+        assert [fate(memory, n) for n in (struct, methods)] == ["fresh", "moved"]
+        assert memory.get(methods.id).path == "methods.rs"
+        edit(path, "open: bool", "open: u8")  # what is left may be what was meant, edited
+        assert [fate(memory, n) for n in (struct, methods)] == ["changed", "changed"]
+
+
 def test_a_copy_that_was_there_before_is_not_taken_for_the_one_that_went(
     settings: Settings, repository: Path
 ) -> None:
