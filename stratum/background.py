@@ -39,11 +39,6 @@ class Background:
         self._idle.clear()
         self._again.set()
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is left to do."""
-        return self._idle.is_set()
-
     def wait(self, seconds: float) -> bool:
         """Wait until nothing is left to do; return whether that came in time."""
         return self._idle.wait(seconds)

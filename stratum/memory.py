@@ -154,6 +154,7 @@ class Memory:
         self._files = Files(root, settings.max_file_bytes, self._known_outline)
         self._watch = Watch(root)
         self._caught_up = False
+        self._following = threading.Lock()
         self._anchoring = Anchoring(root, self._files, self._store, self._place)
         self._verdicts = Verdicts(
             root, self.worktree.git, self._files, self._store, self._place, self._catch_up
@@ -377,10 +378,10 @@ class Memory:
 
     def _work_in_background(self, report: Report, stop: threading.Event) -> None:
         with contextlib.closing(open_store(self.settings.database)) as store:
-            self._watch.before()
+            before = self._watch.before()
             done = self._index(store, report, False, stop)
             if not done.interrupted:
-                self._watch.after(store.stamps(self._place().id))
+                self._watch.after(store.stamps(self._place().id), before)
                 place = self._place()
                 self._embed(store, place.project_id, report, stop)
                 self._map_history(store, place, report, stop)
@@ -395,21 +396,33 @@ class Memory:
 
     def _follow_edits(self, background: Background) -> None:
         """See to it that a search finds what was edited before it, as far as that is soon done."""
-        if not background.idle:
-            background.wait(EDIT_WAIT)
-            return
-        seen = self._watch.look()
-        moved = False
+        with self._following:  # one look serves all that wait for it
+            seen = self._watch.look()
+            if seen:
+                few = not seen.whole and len(seen.changed) <= _FEW_EDITS
+                self._index_within(EDIT_WAIT, seen.changed if few else None)
+        commit = self._place().commit
         with contextlib.suppress(Unavailable):  # damaged meanwhile: the next index says so
-            moved = git.head(self.worktree.root)[0] != self._place().commit
-        if seen.whole or moved or len(seen.changed) > _FEW_EDITS:
-            background.wake()
-            background.wait(EDIT_WAIT)
-        elif seen.changed:
-            self._index_tree(self._store(), silent, self._stop, only=seen.changed)
-            background.wake()  # for the vectors
-        elif self._watch.overdue:
-            background.wake()
+            commit = git.head(self.worktree.root)[0]
+        if seen or self._watch.overdue or commit != self._place().commit:
+            background.wake()  # for the rest: vectors, history
+
+    def _index_within(self, seconds: float, only: Sequence[str] | None = None) -> bool:
+        """Index the tree, or some of its files, in a bounded time; return whether all was seen."""
+        stop = threading.Event()
+        timer = threading.Timer(seconds, stop.set)
+        timer.start()
+        before = self._watch.before()
+        try:
+            store = self._store()
+            place, done = self._index_tree(store, silent, stop, only)
+        except Unavailable:  # git fails: then what is missing stays so
+            return False
+        finally:
+            timer.cancel()
+        if only is None and not done.interrupted:
+            self._watch.after(store.stamps(place.id), before)
+        return not done.interrupted
 
     def reembed(
         self, *, report: Report = silent, stop: threading.Event | None = None
@@ -524,18 +537,9 @@ class Memory:
         if self._background is not None:
             self._follow_edits(self._background)
             return
-        store, place = self._store(), self._place()
-        if place.indexed_at is None or (self._caught_up and not self._watch.look()):
+        if self._place().indexed_at is None or (self._caught_up and not self._watch.look()):
             return
-        stop = threading.Event()
-        timer = threading.Timer(CATCH_UP_WAIT, stop.set)
-        timer.start()
-        self._watch.before()
-        with contextlib.suppress(Unavailable):  # git fails: then what is missing stays so
-            place, done = self._index_tree(store, silent, stop)
-            self._caught_up = not done.interrupted
-            self._watch.after(store.stamps(place.id))
-        timer.cancel()
+        self._caught_up = self._index_within(CATCH_UP_WAIT)
 
     def _git_trouble(self) -> list[str]:
         trouble = self._verdicts.trouble

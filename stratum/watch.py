@@ -21,6 +21,9 @@ _SHARE, _BURST = 0.1, 0.5
 _ANYWAY = 10.0  # seconds after which the whole tree is due: ignore rules may have changed
 
 
+Folders = dict[str, tuple[int, int]]  # time of the last change, and a number for the names
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a look found: files that changed in place, or that the whole tree must be listed."""
@@ -35,23 +38,22 @@ class Seen:
 class Watch:
     """Compares the files below `root` with what the index saw of them.
 
-    Call `before` when a run of the index starts and `after` when it is through.
+    Call `before` when a run of the index starts, and `after` with its answer when it is through.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._stamps: Mapping[str, tuple[int, int, int, int]] = {}
-        self._folders: dict[str, tuple[int, int]] = {}
-        self._before: dict[str, tuple[int, int]] = {}
+        self._folders: Folders = {}
         self._run_at = 0.0
         self._credit = _BURST
         self._credited_at = time.monotonic()
 
-    def before(self) -> None:
-        """Note how the folders stand that are known so far."""
-        self._before = {folder: self._folder(folder) for folder in self._folders}
+    def before(self) -> Folders:
+        """Return how the folders stand that are known so far."""
+        return {folder: self._folder(folder) for folder in list(self._folders)}
 
-    def after(self, stamps: Mapping[str, tuple[int, int, int, int]]) -> None:
+    def after(self, stamps: Mapping[str, tuple[int, int, int, int]], before: Folders) -> None:
         """Take over what the index saw of the files; zeros stand for one that must be read again.
 
         Folders count as they were before: what came while the index ran is found by the next look.
@@ -63,9 +65,7 @@ class Watch:
                 if path in folders:
                     break
                 folders.add(path)
-        self._folders = {
-            folder: self._before.get(folder) or self._folder(folder) for folder in folders
-        }
+        self._folders = {folder: before.get(folder) or self._folder(folder) for folder in folders}
         self._stamps = stamps
         self._run_at = time.monotonic()
 

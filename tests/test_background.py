@@ -36,7 +36,7 @@ def test_a_wake_during_a_run_is_not_lost() -> None:
     background.start()
     assert inside.wait(30)
     background.wake()
-    assert not background.idle
+    assert not background.wait(0)
     go_on.set()
     assert background.wait(30)
     background.stop()

@@ -4,12 +4,18 @@ import json
 import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 from stratum_bench.corpus import note_text, queries, sources
 from stratum_bench.durability import Acknowledged
 from stratum_bench.measure import percentile, recall, spread, table
+from stratum_bench.truth_report import Judged, Seen, facts
+from stratum_bench.truth_source import Wanted, language_of, read
+from stratum_bench.truth_tree import Comparison, Diff, Place, State, Tree, Truth
+
+from tests.conftest import git, make_repository
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -157,12 +163,274 @@ def test_a_result_is_printed_as_a_table_without_json() -> None:
     assert "kill 1 of 1" in done.stderr
 
 
+# index
+
+
+def test_the_costs_of_a_repository_are_measured_on_a_clone(tmp_path: Path) -> None:
+    root = tmp_path / "shop"
+    root.mkdir()
+    make_repository(root)
+    for number in range(3):
+        (root / f"shop/new{number}.py").write_text(f"def f{number}():\n    return {number}\n")
+        git(root, "add", "-A")
+        git(root, "commit", "-q", "-m", f"Add {number}")
+    result = measured("index", "--repo", str(root))
+    parsed = {row["step"]: row["contents parsed"] for row in result["rows"]}
+    assert parsed.pop("first index and history") > 0
+    assert set(parsed.values()) == {0}
+    facts = result["facts"]
+    assert facts["verdicts on notes of this commit"]["counts"] == {"fresh": 5}
+    edits = facts["search after an edit"]
+    assert edits["seen by the next search"] == edits["edits"] == 20
+    assert facts["space"]["ratio"] < 3
+    assert git(root, "status", "--short") == ""
+    few = bench("index", "--repo", str(root), "--apart", "50")
+    assert few.returncode == 2
+    assert "only 4 commits" in few.stderr
+
+
+# truth
+
+PYTHON = '''"""Module {n}."""
+
+LIMIT_{n} = {n} + 10
+
+
+def first_{n}(values, least={n}):
+    """Return what is above {n}."""
+    found = []
+    for value in values:
+        if value > least and value != LIMIT_{n}:
+            found.append(value + {n})
+    return sorted(found)
+
+
+class Shelf{n}:
+    """Holds things number {n}."""
+
+    def put(self, thing):
+        self.things.append((thing, {n}))
+        self.count = len(self.things) + {n}
+        return self.count
+
+    @property
+    def full(self):
+        return len(self.things) >= LIMIT_{n}
+
+    @full.setter
+    def full(self, value):
+        self.limit = value + {n}
+'''
+GO = """package shelf
+
+import "fmt"
+
+// Box{n} keeps number {n}.
+type Box{n} struct {{
+	Name string
+	Size int
+}}
+
+func (b *Box{n}) Grow(by int) int {{
+	b.Size = b.Size + by*{n}
+	fmt.Println("grown", b.Size, {n})
+	return b.Size
+}}
+
+func open{n}(name string) *Box{n} {{
+	if name == "" {{
+		name = "box {n}"
+	}}
+	return &Box{n}{{Name: name, Size: {n}}}
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def clones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one repository of two languages and a history of edits, moves and renames."""
+    folder = tmp_path_factory.mktemp("clones")
+    root = folder / "shelves"
+    files = {f"lib/mod_{n}.py": PYTHON.format(n=n) for n in range(2, 8)}
+    files |= {f"go/box_{n}.go": GO.format(n=n) for n in range(2, 6)}
+    make_repository(root, files)
+    for n in range(2, 8):
+        path = root / f"lib/mod_{n}.py"
+        text = path.read_text(encoding="utf-8")
+        if n % 2:
+            text = text.replace("sorted(found)", f"sorted(found)[:LIMIT_{n}]")
+        if n == 4:
+            text = text.replace("def put", "def store")
+        text = f"# looked through\n\n{text}"
+        path.write_text(text, encoding="utf-8")
+        git(root, "commit", "-qam", f"Edit {n}")
+    git(root, "mv", "lib/mod_6.py", "lib/other_6.py")
+    (root / "go/box_3.go").unlink()
+    git(root, "commit", "-qam", "Move one file and delete another")
+    for n in range(4):
+        git(root, "commit", "-q", "--allow-empty", "-m", f"Rest {n}")
+    return folder
+
+
+def test_no_stale_note_is_served_and_hardly_a_fresh_one_withheld(
+    clones: Path, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.jsonl"
+    result = measured(
+        "truth", "--repos", str(clones), "--notes", "100", "--disagreements", str(wrong)
+    )
+    found = result["facts"]
+    told = wrong.read_text(encoding="utf-8")
+    assert found["contradictions of the truth"] == []
+    assert found["check and get differ"] == []
+    assert found["not written"] == {}
+    assert found["pooled"]["judged"] > 0.9 * found["pooled"]["notes"] > 1_000
+    assert found["pooled"]["stale_served"] == found["pooled"]["wrong_place"] == 0, told
+    assert found["move"]["withheld_percent"] <= 2.0, told
+    assert found["edit"]["withheld_percent"] <= 1.0, told
+    assert found["history"]["withheld_percent"] <= 1.0, told
+    assert found["verdicts"]["edited -> changed"] >= 20
+    assert found["verdicts"]["deleted -> gone"] >= 1
+    assert found["history"]["judged"] >= 60
+    missing = [line for line in found["not run"] if "is not installed" not in line]
+    assert missing == []
+    rows = {row["change"] for row in result["rows"]}
+    assert {"history: 10 commits", "move: files renamed", "edit: tokens edited"} <= rows
+    assert git(clones / "shelves", "status", "--short") == ""
+
+
+def judged(state: State, freshness: str, *, name: str = "", seen: str | None = None) -> Judged:
+    """A verdict on a symbol at line 5 of a file, made up."""
+    places = frozenset({("a.py", 5)}) if state in ("same", "moved") else frozenset()
+    return Judged(
+        repository="made up",
+        language="python",
+        group="history",
+        change="10 commits",
+        place=Place("symbol", "a.py", 5, 9, Wanted("A.put", 1, 5, 9)),
+        seen=Seen(freshness, "a.py", 5, 9, seen),
+        truth=Truth(state, "file changed", places, name),
+    )
+
+
+@pytest.mark.parametrize("state", ["edited", "deleted", "renamed"])
+@pytest.mark.parametrize("freshness", ["fresh", "moved"])
+def test_a_stale_note_that_is_served_breaks_the_bar(state: State, freshness: str) -> None:
+    good = [judged("same", "fresh")] * 2_000 + [judged("edited", "changed")] * 50
+    assert facts(good)["bars"]["history"].startswith("held")
+    found = facts([*good, judged(state, freshness, name="store")])
+    assert found["pooled"]["stale_served"] == 1
+    assert found["bars"]["history"].startswith("broken")
+
+
+@pytest.mark.parametrize("freshness", ["changed", "gone", "other-branch"])
+def test_fresh_notes_that_are_withheld_break_the_bar_above_one_in_a_hundred(
+    freshness: str,
+) -> None:
+    good = [judged("same", "fresh")] * 990
+    found = facts([*good, *[judged("moved", freshness)] * 10])
+    assert found["pooled"]["withheld_percent"] == 1.0
+    assert found["bars"]["history"].startswith("held")
+    found = facts([*good, *[judged("same", freshness)] * 11])
+    assert found["pooled"]["fresh_withheld"] == 11
+    assert found["bars"]["history"].startswith("broken")
+
+
+def test_a_fresh_note_shown_at_another_place_is_counted() -> None:
+    one = judged("same", "fresh")
+    elsewhere = Judged(
+        *(getattr(one, name) for name in ("repository", "language", "group", "change", "place")),
+        seen=Seen("fresh", "a.py", 7, 11),
+        truth=one.truth,
+    )
+    found = facts([one, elsewhere])
+    assert found["pooled"]["wrong_place"] == 1
+    assert found["faults"] == {"wrong place: history, symbol, same (file changed) -> fresh": 1}
+
+
+def test_a_renamed_symbol_may_be_withheld_or_shown_by_its_new_name() -> None:
+    for good in (
+        judged("renamed", "gone", name="store"),
+        judged("renamed", "moved", name="store", seen="A.store"),
+    ):
+        assert good.fault == ""
+    assert judged("renamed", "moved", name="store", seen="A.keep").fault == "stale served"
+
+
+def test_what_nobody_can_judge_counts_for_neither_side() -> None:
+    found = facts(
+        [judged("unjudged", "fresh"), judged("unjudged", "gone"), judged("same", "fresh")]
+    )
+    assert found["pooled"]["notes"] == 3
+    assert found["pooled"]["judged"] == found["pooled"]["fresh"] == 1
+    assert found["not judged"] == {"file changed": 2}
+
+
+@pytest.mark.parametrize(
+    ("path", "equal", "old", "new"),
+    [
+        ("a.py", True, "def f(x):\n    return x\n", "def f( x ):\n    # why\n    return (x)\n"),
+        ("a.py", False, "def f(x):\n    return x\n", "def f(x):\n    return -x\n"),
+        ("a.py", False, "@a\ndef f(x):\n    pass\n", "@b\ndef f(x):\n    pass\n"),
+        ("a.py", True, 'def f():\n    """One\n    two."""\n', 'def f():\n  """One two."""\n'),
+        ("a.py", False, 'def f():\n    """One."""\n', 'def f():\n    """Two."""\n'),
+        ("a.go", True, "func f() int {\n\treturn 1\n}\n", "func f() int { // why\n return 1\n}\n"),
+        ("a.go", False, "func f() int {\n\treturn 1\n}\n", "func f() int {\n\treturn 2\n}\n"),
+        (
+            "a.java",
+            False,
+            "class A {\n  @X void f() { g(); }\n}\n",
+            "class A { void f() { g(); } }\n",
+        ),
+        ("a.rs", False, '#[a]\nfn f() { g("x y") }\n', '#[a]\nfn f() { g("x  y") }\n'),
+        ("a.c", True, "#define f(x) (x)\nint a;\n", "#define f(x) (x)\nint b;\n"),
+        (
+            "a.js",
+            False,
+            "const f = (a) => {\n  return a\n}\n",
+            "const f = (a) => {\n  return !a\n}\n",
+        ),
+        ("a.rb", False, "class A\n  def f\n    1\n  end\nend\n", "class A\n  def f\n  end\nend\n"),
+    ],
+)
+def test_the_second_opinion_tells_an_edit_from_a_new_layout(
+    path: str, equal: bool, old: str, new: str
+) -> None:
+    (found, *_) = read(old, language_of(path)).named("f")
+    lines = (found.start_line, found.end_line)
+    name = ".".join([*(["A"] if "A" in found.scope else []), "f"])
+    place = Place("symbol", path, *lines, Wanted(name, 1, *lines))
+    truth = Comparison(Tree({path: old}), Tree({path: new}), {}, {}).truth(place)
+    assert truth.state == ("same" if equal else "edited")
+
+
+def test_lines_are_followed_by_what_git_says_of_them() -> None:
+    diff = Diff("a.py", ((3, 2, 3, 0), (10, 0, 9, 4), (20, 1, 22, 1)))
+    assert diff.lines(1, 2) == 1
+    assert diff.lines(2, 3) is None
+    assert diff.lines(5, 9) == 3
+    assert diff.lines(10, 11) is None
+    assert diff.lines(11, 12) == 13
+    assert diff.lines(20, 20) is None
+    assert diff.lines(21, 30) == 23
+
+
+def test_a_folder_without_clones_ends_with_a_sentence(tmp_path: Path) -> None:
+    done = bench("truth", "--repos", str(tmp_path))
+    assert done.returncode == 3
+    assert "There is no git repository" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (("search", "--records", "1000,500"), "sizes must grow"),
         (("durability", "--kills", "0"), "must be at least 1"),
         (("start", "--embedder", "none"), "invalid choice: 'none'"),
+        (("index",), "--repo"),
+        (("truth",), "--repos"),
+        (("truth", "--repos", "nowhere", "--distance", "100,10"), "must grow"),
         (("nothing",), "invalid choice: 'nothing'"),
     ],
 )

@@ -16,7 +16,7 @@ def watched(tmp_path: Path) -> Watch:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x = 1\n")
     opened = Watch(tmp_path)
-    opened.after(stamps(tmp_path, "a.py", "src/b.py", "src/deep/c.py"))
+    opened.after(stamps(tmp_path, "a.py", "src/b.py", "src/deep/c.py"), {})
     return opened
 
 
@@ -55,16 +55,17 @@ def test_a_file_that_is_gone_calls_for_the_whole_tree(watched: Watch, tmp_path: 
 
 
 def test_what_came_while_the_index_ran_is_found(watched: Watch, tmp_path: Path) -> None:
-    watched.before()
+    before = watched.before()
     (tmp_path / "src/d.py").write_text("x = 1\n")
-    watched.after(stamps(tmp_path, "a.py", "src/b.py", "src/deep/c.py"))
+    watched.after(stamps(tmp_path, "a.py", "src/b.py", "src/deep/c.py"), before)
     assert watched.look() == Seen((), whole=True)
 
 
 def test_a_file_too_young_to_be_trusted_is_named_until_it_is_read_again(
     watched: Watch, tmp_path: Path
 ) -> None:
-    watched.after({**stamps(tmp_path, "a.py", "src/b.py"), "src/deep/c.py": (0, 0, 0, 0)})
+    young = {"src/deep/c.py": (0, 0, 0, 0)}
+    watched.after({**stamps(tmp_path, "a.py", "src/b.py"), **young}, watched.before())
     assert watched.look() == Seen(("src/deep/c.py",))
 
 

@@ -1,4 +1,4 @@
-"""The command line of the benchmarks: `python -m stratum_bench start|search|durability`.
+"""The command line of the benchmarks: `python -m stratum_bench COMMAND`.
 
 Owns the options; progress goes to stderr, the result to stdout as a table or, with --json, as JSON.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from stratum import StratumError
@@ -25,6 +26,14 @@ _SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "durability": {
         "smoke": {"kills": 5, "processes": 4, "writes": 25},
         "full": {"kills": 50, "processes": 8, "writes": 500},
+    },
+    "index": {
+        "smoke": {"apart": 2, "trees": 3, "notes": 5},
+        "full": {"apart": 100, "trees": 180, "notes": 200},
+    },
+    "truth": {
+        "smoke": {"notes": 60, "distance": (10,)},
+        "full": {"notes": 700, "distance": (10, 100, 500)},
     },
 }
 
@@ -60,6 +69,22 @@ def _run(options: argparse.Namespace) -> Result:
         from stratum_bench import search
 
         return search.run(options.size, options.seed, embedder=options.embedder, **values)
+    if options.command == "index":
+        from stratum_bench import index
+
+        return index.run(options.size, options.seed, repo=options.repo, **values)
+    if options.command == "truth":
+        from stratum_bench import truth
+
+        return truth.run(
+            options.size,
+            options.seed,
+            repos=options.repos,
+            only=options.only,
+            parts=options.part or truth.PARTS,
+            disagreements=options.disagreements,
+            **values,
+        )
     from stratum_bench import durability
 
     return durability.run(options.size, options.seed, **values)
@@ -79,6 +104,18 @@ def _parser() -> argparse.ArgumentParser:
     durability.add_argument("--kills", type=_positive)
     durability.add_argument("--processes", type=_positive)
     durability.add_argument("--writes", type=_positive, help="of each process")
+    index = _command(commands, "index", "what a real repository costs, in a clone of it")
+    index.add_argument("--repo", type=Path, required=True, help="a clone with its history")
+    index.add_argument("--apart", type=_positive, help="commits between two trees")
+    index.add_argument("--trees", type=_positive, help="successive trees that share one memory")
+    index.add_argument("--notes", type=_positive, help="judged at once")
+    truth = _command(commands, "truth", "stale notes served and fresh ones withheld, in clones")
+    truth.add_argument("--repos", type=Path, required=True, help="folder that holds clones")
+    truth.add_argument("--only", nargs="+", default=(), metavar="NAME", help="of these clones")
+    truth.add_argument("--notes", type=_positive, help="for each pair of commits")
+    truth.add_argument("--distance", type=_sizes, help="commits between, as 10,100,500")
+    truth.add_argument("--part", action="append", choices=("history", "purpose"))
+    truth.add_argument("--disagreements", type=Path, metavar="FILE", help="as JSON lines")
     return parser
 
 
@@ -104,7 +141,7 @@ def _positive(text: str) -> int:
 def _sizes(text: str) -> tuple[int, ...]:
     sizes = tuple(_positive(part) for part in text.split(","))
     if list(sizes) != sorted(set(sizes)):
-        raise argparse.ArgumentTypeError("sizes must grow: the same project is added to")
+        raise argparse.ArgumentTypeError("sizes must grow, each above the one before")
     return sizes
 
 
