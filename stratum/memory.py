@@ -36,7 +36,7 @@ from stratum.errors import (
 from stratum.files import Files
 from stratum.freshness import Judgement
 from stratum.history import HistoryIndexer, HistoryReport, map_symbols
-from stratum.history_store import Commit
+from stratum.hits import code_hits, commit_hit, note_hit, touched_lines
 from stratum.indexer import Report, TreeIndexer, embed_pending
 from stratum.models import (
     MODES,
@@ -61,7 +61,6 @@ from stratum.models import (
     SearchResult,
     Status,
     Transfer,
-    Verdict,
     Written,
     to_plain,
 )
@@ -75,8 +74,6 @@ from stratum.notes import (
     header_line,
     merged,
     note_record,
-    one_line,
-    origin,
     shown,
     text_hash,
     to_line,
@@ -101,11 +98,8 @@ _FEW_EDITS = 20  # files that a search itself brings up to date before it answer
 _TELLING_TERMS = 8
 _INDEX_TRIES = 3  # when other processes change the project meanwhile
 SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near-duplicate
-_PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
 _SOURCE_LINES = 400  # lines of source that `get` shows
 _PACK_CANDIDATES = 40
-_PATHS_PER_COMMIT = 5  # shown of one commit in a list
-_SHORT_COMMIT = 10  # characters of its id
 _CHECK_BATCH = 500  # notes judged at once
 
 _TEST_WORDS = frozenset(["test", "tests", "testing", "spec", "specs"])
@@ -686,10 +680,10 @@ class Memory:
             if len(hits) >= limit:
                 break
             if record.stratum == "history":
-                hits.append(_commit_hit(record, commits[record.id], score))
+                hits.append(commit_hit(record, commits[record.id], score))
                 continue
             if record.stratum != "notes":
-                hits.extend(_code_hits(record, score, filters.path))
+                hits.extend(code_hits(record, score, filters.path))
                 continue
             note = notes[record.id]
             if note.id not in judged:
@@ -699,9 +693,9 @@ class Memory:
                 judged |= zip((n.id for n in left), found, strict=True)
             judgement = judged[note.id]
             if judgement.freshness not in STALE:
-                hits.append(_note_hit(note, judgement, score))
+                hits.append(note_hit(note, judgement, score))
             elif include_stale:
-                hits.append(_note_hit(note, self._verdicts.explained(note, judgement), score))
+                hits.append(note_hit(note, self._verdicts.explained(note, judgement), score))
             else:
                 withheld += 1
         return hits[:limit], withheld
@@ -756,7 +750,7 @@ class Memory:
         if note is not None:
             [judgement] = self._verdicts.of([note])
             judgement = self._verdicts.explained(note, judgement)
-            hit = _note_hit(note, judgement)
+            hit = note_hit(note, judgement)
             text = shown(note.text)
             return Entry(
                 uid, "notes", hit.kind, hit.title, text, hit.path, hit.start_line, hit.end_line,
@@ -767,10 +761,10 @@ class Memory:
         record = self._store().records(place, [record_id])[record_id]
         if record.stratum == "history":
             commit = self._store().commits(place.id, [record_id])[record_id]
-            hit = _commit_hit(record, commit, 0.0)
+            hit = commit_hit(record, commit, 0.0)
             return Entry(
                 uid, "history", hit.kind, f"{hit.title} ({hit.origin})", shown(record.text), None,
-                None, None, source=_touched(commit),
+                None, None, source=touched_lines(commit),
             )  # fmt: skip
         if not record.places:
             raise NotFound(
@@ -852,7 +846,7 @@ class Memory:
 
     def _notes_at(self, place: Worktree, path: str) -> tuple[tuple[Hit, ...], int]:
         notes = self._store().notes_at(place.project_id, path)
-        hits = [_note_hit(*pair) for pair in zip(notes, self._verdicts.of(notes), strict=True)]
+        hits = [note_hit(*pair) for pair in zip(notes, self._verdicts.of(notes), strict=True)]
         fresh = tuple(hit for hit in hits if hit.freshness not in STALE)
         return fresh, len(hits) - len(fresh)
 
@@ -1076,7 +1070,7 @@ class Memory:
             freshness=freshness,
             counts=dict(Counter(freshness.values())),
             stale=tuple(
-                _note_hit(note, self._verdicts.explained(note, judged[note.id])) for note in stale
+                note_hit(note, self._verdicts.explained(note, judged[note.id])) for note in stale
             ),
             notices=tuple(self._git_trouble()),
         )
@@ -1321,71 +1315,6 @@ def _stale(note: Note, judgement: Judgement | None) -> dict[Anchor, str]:
         for anchor, verdict in pairs
         if verdict.freshness in STALE
     }
-
-
-def _note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:
-    first = judgement.verdicts[0] if judgement.verdicts else Verdict("unanchored")
-    elsewhere = (judgement.elsewhere,) if judgement.elsewhere else ()
-    worst_first = [v.change or (v.reason,) for v in judgement.verdicts if v.freshness in STALE]
-    return Hit(
-        id=note.id,
-        stratum="notes",
-        kind=note.kind,
-        title=first.symbol or (note.anchors[0].symbol or "" if note.anchors else ""),
-        text=one_line(note.text),
-        path=first.path,
-        start_line=first.start_line,
-        end_line=first.end_line,
-        score=round(score, 6),
-        freshness=judgement.freshness,
-        origin=origin(note),
-        tags=note.tags,
-        change=elsewhere or (worst_first[0] if worst_first else ()),
-    )
-
-
-def _commit_hit(record: Record, commit: Commit, score: float) -> Hit:
-    taken_back = ["taken back later"] if commit.reverted else []
-    return Hit(
-        id=record.uid,
-        stratum="history",
-        kind=record.kind,
-        title=shown(record.title),
-        text=one_line(record.text),
-        path=None,
-        start_line=None,
-        end_line=None,
-        score=round(score, 6),
-        origin=", ".join([commit.id[:_SHORT_COMMIT], commit.created_at[:10], *taken_back]),
-        paths=tuple(path for path, _ in commit.touched[:_PATHS_PER_COMMIT]),
-    )
-
-
-def _touched(commit: Commit) -> str:
-    """Return the files that a commit touched, a line each, with the symbols that it changed."""
-    lines = [f"{path}: {', '.join(names)}" if names else path for path, names in commit.touched]
-    left = (commit.files or 0) - len(commit.touched)
-    return "\n".join([*lines, f"... {left:,} more files"] if left > 0 and lines else lines)
-
-
-def _code_hits(record: Record, score: float, path: str | None) -> Iterator[Hit]:
-    places = [
-        place
-        for place in record.places
-        if path is None or place.path == path or place.path.startswith(path.rstrip("/") + "/")
-    ]
-    for place in places[:_PLACES_PER_RECORD]:
-        yield Hit(
-            id=record.uid,
-            stratum="code",
-            kind=record.kind,
-            title=record.title,
-            text=one_line(record.text),
-            path=place.path,
-            start_line=place.start_line,
-            end_line=place.end_line,
-            score=round(score, 6),
-        )
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:

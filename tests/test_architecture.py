@@ -42,6 +42,7 @@ ARROWS = {
     "database": "errors migrations",
     "history_store": "database models",
     "store": "database history_store migrations models",
+    "hits": "freshness history_store models notes store",
     "verdicts": "changes errors files freshness git models outline redact store",
     "anchoring": "errors files freshness models notes outline redact store tree",
     "placement": "errors git redact store",
@@ -49,7 +50,7 @@ ARROWS = {
     "indexer": "embedder files git grammars models outline paths redact store terms tree",
     "history": "errors git grammars history_store models outline paths redact store terms tree",
     "memory": "_version anchoring background config embedder errors files freshness git indexer"
-    " history history_store models notes outline packing paths placement ranking redact resident"
+    " history hits models notes outline packing paths placement ranking redact resident"
     " store terms tree verdicts watch",
     "mcp_server": "_version errors memory models notes redact tokens",
     "serve": "_version config errors mcp_server memory",

@@ -1,0 +1,83 @@
+"""Records, notes and commits as the lines of a search result; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stratum.freshness import Judgement
+from stratum.history_store import Commit
+from stratum.models import STALE, Hit, Note, Verdict
+from stratum.notes import one_line, origin, shown
+from stratum.store import Record
+
+_PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
+_PATHS_PER_COMMIT = 5  # shown of one commit in a list
+_SHORT_COMMIT = 10  # characters of its id
+
+
+def note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:
+    """Return a note as judged; its place is where its first anchor is now."""
+    first = judgement.verdicts[0] if judgement.verdicts else Verdict("unanchored")
+    elsewhere = (judgement.elsewhere,) if judgement.elsewhere else ()
+    worst_first = [v.change or (v.reason,) for v in judgement.verdicts if v.freshness in STALE]
+    return Hit(
+        id=note.id,
+        stratum="notes",
+        kind=note.kind,
+        title=first.symbol or (note.anchors[0].symbol or "" if note.anchors else ""),
+        text=one_line(note.text),
+        path=first.path,
+        start_line=first.start_line,
+        end_line=first.end_line,
+        score=round(score, 6),
+        freshness=judgement.freshness,
+        origin=origin(note),
+        tags=note.tags,
+        change=elsewhere or (worst_first[0] if worst_first else ()),
+    )
+
+
+def commit_hit(record: Record, commit: Commit, score: float) -> Hit:
+    """Return a past commit with the first files that it touched."""
+    taken_back = ["taken back later"] if commit.reverted else []
+    return Hit(
+        id=record.uid,
+        stratum="history",
+        kind=record.kind,
+        title=shown(record.title),
+        text=one_line(record.text),
+        path=None,
+        start_line=None,
+        end_line=None,
+        score=round(score, 6),
+        origin=", ".join([commit.id[:_SHORT_COMMIT], commit.created_at[:10], *taken_back]),
+        paths=tuple(path for path, _ in commit.touched[:_PATHS_PER_COMMIT]),
+    )
+
+
+def touched_lines(commit: Commit) -> str:
+    """Return the files that a commit touched, a line each, with the symbols that it changed."""
+    lines = [f"{path}: {', '.join(names)}" if names else path for path, names in commit.touched]
+    left = (commit.files or 0) - len(commit.touched)
+    return "\n".join([*lines, f"... {left:,} more files"] if left > 0 and lines else lines)
+
+
+def code_hits(record: Record, score: float, path: str | None) -> Iterator[Hit]:
+    """Yield a piece of code at each place where it stands, below `path` if one is given."""
+    places = [
+        place
+        for place in record.places
+        if path is None or place.path == path or place.path.startswith(path.rstrip("/") + "/")
+    ]
+    for place in places[:_PLACES_PER_RECORD]:
+        yield Hit(
+            id=record.uid,
+            stratum="code",
+            kind=record.kind,
+            title=record.title,
+            text=one_line(record.text),
+            path=place.path,
+            start_line=place.start_line,
+            end_line=place.end_line,
+            score=round(score, 6),
+        )
