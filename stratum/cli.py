@@ -362,8 +362,8 @@ def check(base: str | None, project: str, as_json: bool) -> int:
 
     Judges all notes of the project against the files as they stand, uncommitted ones included.
     """
-    with _open(project) as memory:
-        report = memory.check(base=base)
+    with _open(project) as memory, _Bar() as bar:
+        report = memory.check(base=base, report=bar)
     if as_json:
         _print_json(to_plain(report))
     else:

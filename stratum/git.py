@@ -224,16 +224,6 @@ def ancestry(root: Path, commits: Iterable[str]) -> dict[str, Literal["within", 
     return {commit: "apart" if commit in apart else "within" for commit in found}
 
 
-def is_shallow(root: Path) -> bool:
-    """Tell whether the history is cut off, so that a commit may be missing that HEAD is built on.
-
-    Raises:
-        Unavailable: The repository is damaged.
-    """
-    layout = _layout(root)
-    return layout is not None and bool(_read(layout.common / "shallow"))
-
-
 def shallow_boundary(root: Path) -> frozenset[str]:
     """Return the commits whose parents were cut off; none where the history is whole.
 
@@ -352,20 +342,35 @@ def left_out(root: Path, paths: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def commits_touching(root: Path, since: str, path: str) -> list[tuple[str, str, str]]:
-    """Return (id, date, subject) of the commits after `since` that touched a path, oldest first.
+@dataclass(frozen=True, slots=True)
+class Touching:
+    """A commit that touched a file. `blob` is what it left there, "" when nothing."""
+
+    commit: str
+    date: str
+    subject: str
+    blob: str
+
+
+def commits_touching(root: Path, since: str, path: str) -> list[Touching]:
+    """Return the commits after `since` that touched a path, oldest first; merges are left out.
 
     Raises:
         Unavailable: git is missing or failed, or has no such commit.
     """
     said = run_git(
-        root, "log", "--no-merges", "--reverse", "-z", "--format=%H%n%cs%n%s",
-        f"{since}..HEAD", "--", path,
+        root, "log", "--no-merges", "--reverse", "-z", "--raw", "--no-abbrev",
+        "--format=%x01%H%n%cs%n%s", f"{since}..HEAD", "--", path,
     )  # fmt: skip
-    entries = (
-        entry.decode("utf-8", "replace").split("\n", 2) for entry in said.split(b"\0") if entry
-    )
-    return [(id_, date, subject) for id_, date, subject in entries]
+    found = []
+    for entry in said.split(b"\1")[1:]:
+        head, _, change = entry.partition(b"\0")
+        words, facts = head.decode("utf-8", "replace").split("\n", 2), change.split()
+        if len(words) == 3 and len(facts) > 3 and _OBJECT_ID.fullmatch(words[0]):
+            blob = facts[3].decode("ascii", "replace")
+            id_, date, subject = words
+            found.append(Touching(id_, date, subject, blob if blob.strip("0") else ""))
+    return found
 
 
 def fork_point(root: Path, base: str) -> str:

@@ -100,7 +100,7 @@ _INDEX_TRIES = 3  # when other processes change the project meanwhile
 SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near-duplicate
 _SOURCE_LINES = 400  # lines of source that `get` shows
 _PACK_CANDIDATES = 40
-_CHECK_BATCH = 500  # notes judged at once
+_CHECK_BATCH = 200  # notes judged at once, and beyond which progress is shown
 
 _TEST_WORDS = frozenset(["test", "tests", "testing", "spec", "specs"])
 _STILL_STALE = (
@@ -1035,7 +1035,7 @@ class Memory:
 
     # truth
 
-    def check(self, *, base: str | None = None) -> CheckReport:
+    def check(self, *, base: str | None = None, report: Report = silent) -> CheckReport:
         """Judge all notes of the project against the working tree as it stands.
 
         With `base`, a branch, tag or commit, only those are called stale that held where HEAD
@@ -1054,25 +1054,30 @@ class Memory:
         fork = git.fork_point(root, base) if base is not None else None
         place = self._place()
         notes = self._store().living_notes(place.project_id)
+        report = report if len(notes) > _CHECK_BATCH else silent
         judged: dict[str, Judgement] = {}
         for start in range(0, len(notes), _CHECK_BATCH):
             batch = notes[start : start + _CHECK_BATCH]
             judged |= zip((note.id for note in batch), self._verdicts.of(batch), strict=True)
+            report(Progress("notes", len(judged), len(notes)))
+        trouble = self._git_trouble()
         stale = [note for note in notes if judged[note.id].freshness in STALE]
         if fork is not None:
             here = [note for note in stale if judged[note.id].freshness != "other-branch"]
             held = self._verdicts.held_at(fork, here)
             stale = [note for note in here if note.id in held]
+        hits = []
+        for note in stale:
+            hits.append(note_hit(note, self._verdicts.explained(note, judged[note.id])))
+            report(Progress("changes", len(hits), len(stale)))
         freshness = {id_: judgement.freshness for id_, judgement in judged.items()}
         return CheckReport(
             project=place.identity,
             base=base,
             freshness=freshness,
             counts=dict(Counter(freshness.values())),
-            stale=tuple(
-                note_hit(note, self._verdicts.explained(note, judged[note.id])) for note in stale
-            ),
-            notices=tuple(self._git_trouble()),
+            stale=tuple(hits),
+            notices=tuple(trouble),
         )
 
     def verify(self, id_: str, *, anchors: Sequence[str] = (), undo: bool = False) -> Written:

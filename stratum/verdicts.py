@@ -27,6 +27,7 @@ from stratum.store import Store, Worktree
 SAME_HERE = "here it is the same"  # begins the reason of a note of another branch that would hold
 _MOST_COPIES = 50  # of one body that are looked at: two are enough to follow none
 _MAX_SUBJECT = 80  # characters of a commit's subject that are shown
+_KEPT = 64  # contents of git that are held at once
 _SHORT = 10  # characters of a commit's id that are shown
 
 
@@ -59,6 +60,7 @@ class Verdicts:
         self._place = place
         self._catch_up = catch_up
         self._head: str | None = None
+        self._cut_off: frozenset[str] = frozenset()
         self._ancestry: dict[str, str] = {}
         self._renames: dict[tuple[str, str | None], dict[str, str]] = {}
         self._staged: object = None
@@ -75,7 +77,6 @@ class Verdicts:
 
     def _of(self, notes: Sequence[Note]) -> list[Judgement]:
         self.trouble = ""
-        self._old.clear()
         elsewhere = self._elsewhere(notes)
         contents = self._standing([anchor for note in notes for anchor in note.anchors])
         found = []
@@ -140,11 +141,12 @@ class Verdicts:
         try:
             head, branch = git.head(self._root)
             staged = head, git.index_stamp(self._root)
+            cut_off = git.shallow_boundary(self._root)
         except Unavailable as error:
             self._say(error)
             return {note.id: _why_elsewhere(note, "unknown") for note in notes if note.commit}
-        if head != self._head:
-            self._head, self._ancestry = head, {}
+        if (head, cut_off) != (self._head, self._cut_off):
+            self._head, self._cut_off, self._ancestry = head, cut_off, {}
         if staged != self._staged:
             self._staged = staged
             self._renames.clear()
@@ -175,7 +177,7 @@ class Verdicts:
                 for commit, how in git.ancestry(self._root, new).items():
                     self._take([commit], how)
                 # in a cut-off history nobody can tell: the contents decide
-                missing = "within" if git.is_shallow(self._root) else "missing"
+                missing = "within" if self._cut_off else "missing"
                 self._take(new - self._ancestry.keys(), missing)
             except Unavailable as error:
                 self._say(error)
@@ -236,13 +238,19 @@ class Verdicts:
         """Return the file as it was when the anchor was made; None where git does not have it."""
         if not self._has_git or anchor.blob is None:
             return None
-        key = anchor.path, anchor.blob
+        return self._kept(anchor.path, anchor.blob)
+
+    def _kept(self, path: str, blob: str) -> FileContent | None:
+        """Return a content that git kept; None where it did not, or cannot be asked."""
+        key = path, blob
         if key not in self._old:
             try:
-                raw = git.blobs(self._root, [anchor.blob]).get(anchor.blob)
+                raw = git.blobs(self._root, [blob]).get(blob)
             except Unavailable:
                 return None
-            self._old[key] = self._files.stood(anchor.path, anchor.blob, raw) if raw else None
+            if len(self._old) >= _KEPT:
+                self._old.clear()
+            self._old[key] = self._files.stood(path, blob, raw) if raw is not None else None
         return self._old[key]
 
     # verdicts
@@ -368,27 +376,26 @@ class Verdicts:
         if not (self._has_git and note.commit):
             return ""
         head = git.head(self._root)[0]
-        if head is None or not self._stale_at(head, anchor):
+        at_head = git.blob_ids(self._root, head, [anchor.path]) if head else {}
+        if not self._was_stale(anchor, at_head.get(anchor.path, "")):
             return "not committed yet"
         touching = git.commits_touching(self._root, note.commit, anchor.path)
         # a search by halves: it no longer held after the last one, whatever came and went between
         low, high = 0, len(touching) - 1
         while low < high:
             middle = (low + high) // 2
-            if self._stale_at(touching[middle][0], anchor):
+            if self._was_stale(anchor, touching[middle].blob):
                 high = middle
             else:
                 low = middle + 1
         if not touching:
             return ""
-        id_, date, subject = touching[low]
-        return f"since {id_[:_SHORT]} of {date}: {' '.join(subject.split())[:_MAX_SUBJECT]}"
+        by = touching[low]
+        subject = " ".join(by.subject.split())[:_MAX_SUBJECT]
+        return f"since {by.commit[:_SHORT]} of {by.date}: {subject}"
 
-    def _stale_at(self, commit: str, anchor: Anchor) -> bool:
-        ids = git.blob_ids(self._root, commit, [anchor.path])
-        raw = git.blobs(self._root, ids.values()) if ids else {}
-        blob = ids.get(anchor.path, "")
-        content = self._files.stood(anchor.path, blob, raw[blob]) if blob in raw else None
+    def _was_stale(self, anchor: Anchor, blob: str) -> bool:
+        content = self._kept(anchor.path, blob) if blob else None
         return self._compare(anchor, content).freshness in STALE
 
     def _renamed(self, commit: str | None, until: str | None = None) -> dict[str, str]:

@@ -398,7 +398,7 @@ def test_in_a_cut_off_history_the_contents_decide(
     git(clone, "remote", "set-url", "origin", "https://example.org/ada/shop")
     with Memory(settings, clone) as memory:
         memory.index()
-        assert git_module.is_shallow(clone)
+        assert git_module.shallow_boundary(clone)
         assert [fate(memory, n) for n in (note, other)] == ["fresh", "changed"]
 
 
