@@ -15,7 +15,7 @@ from pathlib import Path
 from stratum import tree
 from stratum.errors import InvalidInput, NotFound
 from stratum.files import FileContent, Files
-from stratum.freshness import last_name, lines_anchor
+from stratum.freshness import last_name, lines_anchor, symbol_anchor
 from stratum.models import Anchor, Symbol, Verdict
 from stratum.notes import near_names, split_anchor
 from stratum.outline import OUTLINE_VERSION
@@ -71,7 +71,7 @@ class Anchoring:
         path, symbol = verdict.path or anchor.path, verdict.symbol or anchor.symbol
         content = self._files.standing(path)
         if content is not None and symbol:
-            near = [s for s in content.outline().symbols if s.name == symbol]
+            near = [s for s in content.symbols() if s.name == symbol]
             if near:
                 line = verdict.start_line or anchor.start_line or 0
                 found = min(near, key=lambda symbol: abs(symbol.start_line - line))
@@ -104,14 +104,14 @@ class Anchoring:
         count = text.count("\n") + (not text.endswith("\n"))
         if not start <= end <= count:
             raise InvalidInput(f"{relative} has no lines {start}-{end}: it has {count} lines.")
-        symbols = content.outline().symbols
+        symbols = content.symbols()
         anchor = lines_anchor(relative, start, end, content.blob, text, symbols)
         return [dataclasses.replace(anchor, copies=copies, outline_version=OUTLINE_VERSION)]
 
     def _named(self, path: str, wanted: str) -> list[Symbol]:
         """Return the definitions of a name, or of the only name that ends in it."""
         content = self._files.standing(path)
-        symbols = content.outline().symbols if content else ()
+        symbols = content.symbols() if content else ()
         named = _ending_in(symbols, wanted)
         numbered = _NUMBERED.fullmatch(wanted)
         if not named and numbered:
@@ -136,17 +136,12 @@ class Anchoring:
         )
 
     def _symbol(self, path: str, found: Symbol, content: FileContent) -> Anchor:
-        symbols = content.outline().symbols
+        symbols = content.symbols()
+        anchor = symbol_anchor(path, content.blob, found, symbols)
         same = [symbol for symbol in symbols if symbol.body_hash == found.body_hash]
-        return Anchor(
-            path,
-            found.name,
-            found.start_line,
-            found.end_line,
-            content.blob,
-            found.body_hash,
+        return dataclasses.replace(
+            anchor,
             signature=redact(found.signature).text,
-            twins=sum(symbol.name == found.name for symbol in same),
             copies=self._copies(path, found, same),
             outline_version=OUTLINE_VERSION,
         )

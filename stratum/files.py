@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,11 +16,15 @@ from typing import TypeVar
 
 from stratum import git, tree
 from stratum.freshness import lines_hash
-from stratum.grammars import HEADINGS, has_grammar, language_of
+from stratum.grammars import has_grammar, language_of
 from stratum.models import Outline, Skipped, Symbol
 from stratum.outline import body_hash, outline
 
 _CACHED_TEXTS, _CACHED_OUTLINES, _CACHED_BLOBS = 256, 64, 20_000
+
+_CONFLICT = re.compile(r"^<<<<<<< .*?^=======$.*?^>>>>>>> ", re.MULTILINE | re.DOTALL)
+# In these a second definition of a name is no overload: it hides the first.
+_REDEFINING = frozenset(("python", "ruby", "javascript", "php", "lua"))
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -34,6 +39,7 @@ class FileContent:
         self._path = path
         self._text = text
         self._known: dict[str, Sequence[Symbol]] = {}
+        self._sound = False
         self.blob = blob
 
     def text(self) -> str:
@@ -47,9 +53,27 @@ class FileContent:
         """Return what the content defines."""
         return self._files.outline(self._path, self.text(), self.blob)
 
-    def know(self, name: str, definitions: Sequence[Symbol]) -> None:
-        """Take over from the index what the content defines under a name."""
+    def know(self, name: str, definitions: Sequence[Symbol], *, sound: bool) -> None:
+        """Take over from the index what the content defines under a name, and if it parsed well."""
         self._known[name] = definitions
+        self._sound = sound
+
+    def symbols(self) -> Sequence[Symbol]:
+        """Return all definitions, in order."""
+        return self.outline().symbols
+
+    @property
+    def redefines(self) -> bool:
+        """Whether a later definition of a name takes the place of an earlier one."""
+        return language_of(self._path) in _REDEFINING
+
+    @property
+    def in_conflict(self) -> bool:
+        """Whether a merge left its marks; these never parse well."""
+        if self._sound and self._text is None:
+            return False
+        text = self.text()
+        return "<<<<<<< " in text and bool(_CONFLICT.search(text))
 
     def definitions(self, name: str) -> Sequence[Symbol]:
         """Return the definitions of a qualified name, in order."""
@@ -61,9 +85,9 @@ class FileContent:
         """Return the hash of the whole content in which formatting does not count."""
         text = self.text()
         language = language_of(self._path, text)
-        if has_grammar(language) or language in HEADINGS:
+        if has_grammar(language) and self.outline().complete:
             return body_hash(text, language)
-        # indentation may mean something, ends of lines do not
+        # no tokens are known: indentation may mean something, ends of lines do not
         return lines_hash(text.split("\n"))
 
 

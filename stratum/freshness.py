@@ -4,14 +4,15 @@ A verdict is reached at read time. Same content: fresh. Otherwise the symbol's t
 text of the lines, so that a moved or reformatted definition stays fresh and an edited one does not.
 A note is as fresh as its worst anchor; without an anchor it is "unanchored", never "fresh".
 
-What cannot be told apart is never called fresh: of twins (definitions with the same name and body)
-none may have changed, and lines that stood in several places are only followed through a diff.
+What cannot be told apart is never called fresh. Definitions of one name are told apart by their
+heads and by their order; lines are followed through a diff, in the definition they stand in.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +21,7 @@ from stratum.models import Anchor, Freshness, Symbol, Verdict
 
 # Fewer lines than these (blank ones not counted) stand in many places by accident.
 _TELLING_LINES = 3
+_WORD = re.compile(r"\w+")
 _REPEATED = "="  # ends the hash of lines that stood in several places
 # From best to worst; a note takes the worst of its anchors.
 _ORDER: tuple[Freshness, ...] = ("fresh", "moved", "other-branch", "changed", "gone")
@@ -35,8 +37,19 @@ class Content(Protocol):
     def text(self) -> str:
         """Return the text."""
 
+    @property
+    def redefines(self) -> bool:
+        """Whether a later definition of a name takes the place of an earlier one."""
+
+    @property
+    def in_conflict(self) -> bool:
+        """Whether a merge left its marks."""
+
     def definitions(self, name: str) -> Sequence[Symbol]:
         """Return the definitions of a qualified name, in order."""
+
+    def symbols(self) -> Sequence[Symbol]:
+        """Return all definitions, in order."""
 
     def token_hash(self) -> str:
         """Return the hash of the whole content in which formatting does not count."""
@@ -55,8 +68,28 @@ class Judgement:
 
 
 def last_name(name: str) -> str:
-    """Return the last part of a qualified name or of a heading's path: what moves with the body."""
-    return name.rsplit(" > ", 1)[-1].rsplit(".", 1)[-1]
+    """Return the last part of a qualified name: what moves with the body to another class.
+
+    A heading keeps its whole path: the same words in another chapter say something else.
+    """
+    return name if " > " in name else name.rsplit(".", 1)[-1]
+
+
+def symbol_anchor(path: str, blob: str, found: Symbol, symbols: Sequence[Symbol]) -> Anchor:
+    """Return an anchor on one of the definitions of a file."""
+    named = [symbol for symbol in symbols if symbol.name == found.name]
+    return Anchor(
+        path,
+        found.name,
+        found.start_line,
+        found.end_line,
+        blob,
+        found.body_hash,
+        signature=found.signature,
+        namesakes=len(named),
+        ordinal=named.index(found) + 1,
+        twins=sum(symbol.body_hash == found.body_hash for symbol in named),
+    )
 
 
 def lines_anchor(
@@ -77,18 +110,25 @@ def lines_anchor(
         blob,
         block + _REPEATED * (len(places) > 1),
         context=around + _REPEATED * (len(alike) > 1),
-        within=_innermost(symbols, start, end),
+        within=_within(symbols, lines, start, end),
     )
 
 
-def _innermost(symbols: Sequence[Symbol], start: int, end: int) -> str | None:
-    """Return "name@body hash" of the smallest definition around lines; None if it has a twin."""
-    around = [s for s in symbols if s.start_line <= start and end <= s.end_line]
-    if not around:
+def _within(symbols: Sequence[Symbol], lines: Sequence[str], start: int, end: int) -> str | None:
+    """Return "name@body hash@number of words@hash of words" of the definition around lines.
+
+    The words are those of the lines: formatters leave them as they are.
+    """
+    found = _innermost(symbols, start, end)
+    if found is None:
         return None
-    found = min(around, key=lambda symbol: symbol.end_line - symbol.start_line)
-    twins = [s for s in symbols if (s.name, s.body_hash) == (found.name, found.body_hash)]
-    return f"{found.name}@{found.body_hash}" if len(twins) == 1 else None
+    words = [word for line in lines[start - 1 : end] for word in _WORD.findall(line)]
+    return f"{found.name}@{found.body_hash}@{len(words)}@{_digest(' '.join(words))}"
+
+
+def _innermost(symbols: Sequence[Symbol], start: int, end: int) -> Symbol | None:
+    around = [s for s in symbols if s.start_line <= start and end <= s.end_line]
+    return min(around, key=lambda symbol: symbol.end_line - symbol.start_line, default=None)
 
 
 def _places(lines: Sequence[str], length: int, wanted: str) -> list[int]:
@@ -101,9 +141,16 @@ def _places(lines: Sequence[str], length: int, wanted: str) -> list[int]:
 
 
 def lines_hash(lines: Sequence[str]) -> str:
-    """Hash lines without the white space at their ends and the indentation they have in common."""
+    """Hash lines without the white space at their ends and the indentation they have in common.
+
+    Behind a backslash the white space at the end means something.
+    """
     indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
-    return _digest("\n".join(line[indent:].rstrip() for line in lines))
+    bare = (line.rstrip() for line in lines)
+    ends = (
+        line if short.endswith("\\") else short for line, short in zip(lines, bare, strict=True)
+    )
+    return _digest("\n".join(line[indent:] for line in ends))
 
 
 def _around(lines: Sequence[str], start: int, end: int) -> str:
@@ -138,8 +185,10 @@ def judge(
         return Verdict(
             "fresh", anchor.path, anchor.start_line, anchor.end_line, symbol=anchor.symbol
         )
+    if content.in_conflict:
+        return Verdict("changed", anchor.path, reason=f"{anchor.path} has conflicts of a merge")
     if anchor.symbol:
-        return _judge_symbol(anchor, content.definitions(anchor.symbol))
+        return _judge_symbol(anchor, content)
     if anchor.start_line and anchor.end_line:
         return _judge_lines(anchor, content, old_text)
     if anchor.body_hash and anchor.body_hash == content.token_hash():
@@ -154,45 +203,75 @@ def worst(verdicts: Sequence[Verdict]) -> Freshness:
     return max((verdict.freshness for verdict in verdicts), key=_ORDER.index)
 
 
-def _judge_symbol(anchor: Anchor, named: Sequence[Symbol]) -> Verdict:
+def _judge_symbol(anchor: Anchor, content: Content) -> Verdict:
     assert anchor.symbol is not None  # noqa: S101 - the caller has looked
+    named = content.definitions(anchor.symbol)
     if not named:
         return Verdict("gone", anchor.path, reason=f"{anchor.symbol} is no longer in {anchor.path}")
+    found, reason = _told_apart(anchor, named, content.redefines)
+    freshness: Freshness = "fresh" if found.start_line == anchor.start_line else "moved"
+    return Verdict(
+        "changed" if reason else freshness,
+        anchor.path,
+        found.start_line,
+        found.end_line,
+        reason,
+        symbol=anchor.symbol,
+    )
+
+
+def _told_apart(anchor: Anchor, named: Sequence[Symbol], redefines: bool) -> tuple[Symbol, str]:
+    """Return the definition that is meant, or most likely was, and why it does not hold."""
 
     def distance(symbol: Symbol) -> tuple[bool, int]:
         other_head = symbol.signature != anchor.signature
         return other_head, abs(symbol.start_line - (anchor.start_line or 0))
 
     same = [symbol for symbol in named if symbol.body_hash == anchor.body_hash]
-    found = min(same or named, key=distance)
-    if len(same) >= anchor.twins:
-        freshness: Freshness = "fresh" if found.start_line == anchor.start_line else "moved"
-        reason = ""
-    else:
-        freshness = "changed"
+    nearest = min(same or named, key=distance)
+    edited = f"{anchor.symbol} was edited"
+    if len(named) == anchor.namesakes:
+        in_order = named[anchor.ordinal - 1]
+        if in_order in same:
+            return in_order, ""
+        heads = [symbol for symbol in named if symbol.signature == anchor.signature]
+        if same and len(heads) == 1 and heads[0] in same:
+            return heads[0], ""  # overloads in another order
+        return in_order, edited
+    if 0 < anchor.namesakes < len(named) and redefines:
+        return nearest, f"{anchor.symbol} is defined once more"
+    if len(same) < anchor.twins:
         which = f"one of the {anchor.twins} equal definitions of " if same else ""
-        reason = f"{which}{anchor.symbol} was edited"
-    return Verdict(
-        freshness, anchor.path, found.start_line, found.end_line, reason, symbol=anchor.symbol
-    )
+        return nearest, which + edited
+    return nearest, ""
 
 
 def _judge_lines(anchor: Anchor, content: Content, old_text: Callable[[], str | None]) -> Verdict:
     start, end = anchor.start_line or 1, anchor.end_line or 1
     lines = content.text().split("\n")
-    length = end - start + 1
-    first = _found_again(anchor, lines, length)
-    if first is None:
-        around = _reformatted(anchor, content)
-        if around is not None:
-            return Verdict("moved", anchor.path, around.start_line, around.end_line)
-        before = old_text()
-        first = _mapped(before.split("\n"), lines, start, end) if before is not None else None
-    if first is None:
-        return Verdict(
-            "changed", anchor.path, reason=f"lines {start}-{end} of {anchor.path} were edited"
-        )
-    return Verdict("fresh" if first == start else "moved", anchor.path, first, first + length - 1)
+    before = old_text()
+    if before is not None:
+        first = _mapped(before.split("\n"), lines, start, end)
+    else:
+        first = _found_again(anchor, lines, end - start + 1)
+    if first is not None and _in_its_place(anchor, content, first, first + end - start):
+        freshness: Freshness = "fresh" if first == start else "moved"
+        return Verdict(freshness, anchor.path, first, first + end - start)
+    found = _reformatted(anchor, content, lines)
+    if found is not None:
+        return Verdict("moved", anchor.path, *found)
+    return Verdict(
+        "changed", anchor.path, reason=f"lines {start}-{end} of {anchor.path} were edited"
+    )
+
+
+def _in_its_place(anchor: Anchor, content: Content, start: int, end: int) -> bool:
+    """Tell whether lines stand in a definition of the name they stood in."""
+    if anchor.outline_version is None:
+        return True  # of a version before that was kept
+    name = (anchor.within or "").partition("@")[0]
+    around = _innermost(content.symbols(), start, end)
+    return last_name(name) == last_name(around.name if around else "")
 
 
 def _found_again(anchor: Anchor, lines: Sequence[str], length: int) -> int | None:
@@ -211,11 +290,24 @@ def _found_again(anchor: Anchor, lines: Sequence[str], length: int) -> int | Non
     return None
 
 
-def _reformatted(anchor: Anchor, content: Content) -> Symbol | None:
-    """Return the definition around the lines if it has the same tokens as before."""
-    name, _, body_hash = (anchor.within or "").rpartition("@")
+def _reformatted(anchor: Anchor, content: Content, lines: Sequence[str]) -> tuple[int, int] | None:
+    """Return the only lines with the same words in a definition that has the same tokens."""
+    name, body_hash, count, wanted = (anchor.within or "@@@").split("@")
     same = [s for s in content.definitions(name) if s.body_hash == body_hash] if name else []
-    return same[0] if len(same) == 1 else None
+    if len(same) != 1 or not int(count):
+        return None
+    words = [
+        (word, number)
+        for number in range(same[0].start_line, same[0].end_line + 1)
+        for word in _WORD.findall(lines[number - 1])
+    ]
+    size = int(count)
+    found = [
+        (words[first][1], words[first + size - 1][1])
+        for first in range(len(words) - size + 1)
+        if _digest(" ".join(word for word, _ in words[first : first + size])) == wanted
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def _mapped(before: list[str], now: list[str], start: int, end: int) -> int | None:

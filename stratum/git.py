@@ -18,14 +18,16 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 from urllib.parse import unquote
 
 from stratum.errors import InvalidInput, NotInProject, Unavailable
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 TIMEOUT = 60.0  # seconds; the log of a large history takes a few
 
 # They only read, and none of them turns a working file into a blob, which would run its filter.
@@ -119,6 +121,21 @@ class _Layout:
     common: Path
 
 
+def _understood(ask: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Turn an answer of git that makes no sense into Unavailable: another program may be there."""
+
+    @functools.wraps(ask)
+    def asked(*arguments: _P.args, **named: _P.kwargs) -> _T:
+        try:
+            return ask(*arguments, **named)
+        except (ValueError, IndexError) as error:  # a UnicodeDecodeError is a ValueError
+            raise Unavailable(
+                "git gave an answer that makes no sense.", hint="Check that `git --version` works."
+            ) from error
+
+    return asked
+
+
 def find_worktree(path: Path) -> Worktree:
     """Find the project that a file or folder belongs to.
 
@@ -206,6 +223,7 @@ def has_commit(root: Path, commits: Iterable[str]) -> bool:
     )
 
 
+@_understood
 def ancestry(root: Path, commits: Iterable[str]) -> dict[str, Literal["within", "apart"]]:
     """Tell which commits HEAD is built on ("within") and which it is not ("apart").
 
@@ -263,6 +281,7 @@ def index_stamp(root: Path) -> tuple[int, int, int] | None:
     return (found.st_size, found.st_mtime_ns, found.st_ino) if found else None
 
 
+@_understood
 def renames(root: Path, commit: str, until: str | None = None) -> dict[str, str]:
     """Return old path -> new path of the files renamed since a commit.
 
@@ -283,6 +302,7 @@ def renames(root: Path, commit: str, until: str | None = None) -> dict[str, str]
     }
 
 
+@_understood
 def blobs(root: Path, ids: Iterable[str]) -> dict[str, bytes]:
     """Return the contents of blobs by id; ids that git does not know as blobs are left out.
 
@@ -305,6 +325,7 @@ def blobs(root: Path, ids: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
+@_understood
 def blob_ids(root: Path, commit: str, paths: Iterable[str]) -> dict[str, str]:
     """Return the ids of the blobs that stood at these paths in a commit.
 
@@ -324,6 +345,7 @@ def blob_ids(root: Path, commit: str, paths: Iterable[str]) -> dict[str, str]:
     return found
 
 
+@_understood
 def left_out(root: Path, paths: Iterable[str]) -> dict[str, str]:
     """Return the blob ids of files that a sparse checkout does not put into the working tree.
 
@@ -352,6 +374,7 @@ class Touching:
     blob: str
 
 
+@_understood
 def commits_touching(root: Path, since: str, path: str) -> list[Touching]:
     """Return the commits after `since` that touched a path, oldest first; merges are left out.
 

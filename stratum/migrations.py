@@ -202,6 +202,8 @@ def m003_histories_and_what_tells_anchors_apart(db: apsw.Connection) -> None:
     db.execute(
         """
         ALTER TABLE anchor ADD COLUMN signature TEXT;
+        ALTER TABLE anchor ADD COLUMN namesakes INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE anchor ADD COLUMN ordinal INTEGER NOT NULL DEFAULT 1;
         ALTER TABLE anchor ADD COLUMN twins INTEGER NOT NULL DEFAULT 1;
         ALTER TABLE anchor ADD COLUMN copies INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE anchor ADD COLUMN context TEXT;

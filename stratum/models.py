@@ -77,9 +77,10 @@ class Anchor:
     id of the file's content when the note was written, `body_hash` a hash of the symbol's tokens,
     of the lines or of the whole file's tokens, by the outline of `outline_version` (None: of a
     version before these were kept). What must not be mistaken for the place:
-    `twins` counts the definitions of this name and body in the file, `copies` those of this last
-    name and body in the whole tree (0: not known). Of lines, `context` is a hash of their
-    neighbours and `within` the definition they stand in, as "name@body hash".
+    `namesakes` counts the definitions of this name in the file (0: not known), of which it is the
+    `ordinal`-th; `twins` counts those with this body, too, and `copies` the definitions of this
+    last name and body in the whole tree (0: not known). Of lines, `context` is a hash of their
+    neighbours and `within` tells of the definition they stand in.
     """
 
     path: str
@@ -89,6 +90,8 @@ class Anchor:
     blob: str | None = None
     body_hash: str | None = None
     signature: str | None = None
+    namesakes: int = 0
+    ordinal: int = 1
     twins: int = 1
     copies: int = 0
     context: str | None = None

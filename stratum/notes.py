@@ -30,7 +30,10 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _FULL_ID = re.compile(r"[a-z2-7]{12}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 # The fields of an anchor that are whole numbers, with the least value of each.
-_NUMBERS = {"start_line": 1, "end_line": 1, "twins": 1, "copies": 0, "outline_version": 1}
+_NUMBERS = {
+    "start_line": 1, "end_line": 1, "namesakes": 0, "ordinal": 1, "twins": 1, "copies": 0,
+    "outline_version": 1,
+}  # fmt: skip
 _HIDDEN = re.compile(f"\r|{HIDDEN}")  # bare carriage returns let a terminal overwrite a line
 
 
@@ -154,7 +157,7 @@ def _says(anchor: Anchor, other: Anchor | None) -> bool:
 
 def _place(anchor: Anchor) -> tuple[object, ...]:
     if anchor.symbol:
-        return anchor.path, anchor.symbol
+        return anchor.path, anchor.symbol, anchor.signature, anchor.ordinal
     return anchor.path, anchor.start_line, anchor.end_line
 
 
@@ -256,8 +259,10 @@ def _check_types(plain: dict[str, Any]) -> None:
         for name, least in _NUMBERS.items():
             value = anchor.get(name)
             _check(value is None or (type(value) is int and least <= value < 1 << 31), "anchors")
-        for name in ("twins", "copies"):
+        for name in ("namesakes", "ordinal", "twins", "copies"):
             _check(anchor.get(name, 0) is not None, "anchors")
+        first, last = anchor.get("start_line"), anchor.get("end_line")
+        _check((first is None) == (last is None) and (first or 0) <= (last or 0), "anchors")
 
 
 def _check(good: bool, field: str) -> None:

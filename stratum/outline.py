@@ -91,21 +91,25 @@ def body_hash(text: str, language: str) -> str:
     """Hash a piece of source by its tokens; 16 hex digits.
 
     For a piece that parses by itself, such as a function with its decorators, this is the
-    `body_hash` that `outline` gives for it inside its file. A language without a grammar is hashed
-    by its words.
+    `body_hash` that `outline` gives for it inside its file. A language without a grammar, and what
+    is too large to be parsed, is hashed by its lines, without their ends and without empty ones.
     """
     if language not in GRAMMARS:
-        return _digest(b"\0".join(_source(text).split()))
+        return _lines_hash(_source(text))
     if language == "php" and "<?" not in text:
         text = "<?php " + text
     source = _source(text)
     if not _can_parse(source, language):
-        return _digest(b"\0".join(source.split()))
+        return _lines_hash(source)
     tokens = _walk(source, language).tokens
     if language == "php" and tokens[:1] == [b"<?php"]:
         tokens = tokens[1:]
     first = next((i for i, token in enumerate(tokens) if token != STATEMENT), len(tokens))
     return _digest(b"\0".join(tokens[first:]))
+
+
+def _lines_hash(source: bytes) -> str:
+    return _digest(b"\n".join(line.rstrip() for line in source.split(b"\n") if line.strip()))
 
 
 def _source(text: str) -> bytes:

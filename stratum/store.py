@@ -85,11 +85,13 @@ class Worktree:
 class TreeEntry:
     """A file as the index last saw it: its blob id, and the version of the outline that parsed it.
 
-    `stamp` is size, mtime_ns, ctime_ns, inode; zeros when the file was too young to be trusted.
+    `complete` says that it could be parsed without an error. `stamp` is size, mtime_ns, ctime_ns,
+    inode; zeros when the file was too young to be trusted.
     """
 
     blob: str
     outline_version: int
+    complete: bool
     stamp: tuple[int, int, int, int]
 
 
@@ -1040,7 +1042,7 @@ class Store(HistoryStore):
 
 
 _SELECT_ENTRY = (
-    "SELECT t.path, b.hash, b.outline_version, t.size, t.mtime_ns, t.ctime_ns, t.inode"
+    "SELECT t.path, b.hash, b.outline_version, b.complete, t.size, t.mtime_ns, t.ctime_ns, t.inode"
     " FROM tree_entry t JOIN blob b ON b.id = t.blob_id"
 )
 _SELECT_WORKTREE = (
@@ -1054,7 +1056,8 @@ _LIVING_NOTE = "n.deleted_at IS NULL AND n.superseded_by IS NULL AND n.trust != 
 
 
 def _entries(rows: Iterable[tuple[Any, ...]]) -> dict[str, TreeEntry]:
-    return {row[0]: TreeEntry(row[1], row[2], (row[3], row[4], row[5], row[6])) for row in rows}
+    return {path: TreeEntry(blob, version, bool(complete), (size, mtime, ctime, inode))
+            for path, blob, version, complete, size, mtime, ctime, inode in rows}  # fmt: skip
 
 
 def is_makeshift(identity: str) -> bool:

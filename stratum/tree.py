@@ -12,6 +12,7 @@ are on disk; a name that is not UTF-8 is listed as skipped and goes no further.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -229,9 +230,10 @@ def scan(root: Path, *, git: bool, max_bytes: int = MAX_BYTES, under: str = "") 
 def read_text(root: Path, path: str, *, max_bytes: int = MAX_BYTES) -> tuple[str, bytes] | Skipped:
     """Return a file's text and its bytes, or why it has none.
 
-    UTF-8 is assumed, then Windows-1252, in which the few bytes without a meaning become U+FFFD, so
-    that lines and ASCII names are right whatever the encoding was. A byte order mark selects UTF-8,
-    UTF-16 or UTF-32 and is dropped. A file that grows meanwhile is cut at `max_bytes`.
+    UTF-8 is assumed, then Windows-1252, in which the few bytes without a meaning become control
+    characters, so that lines and ASCII names are right whatever the encoding was. A byte order
+    mark selects UTF-8, UTF-16 or UTF-32 and is dropped. A file that grows meanwhile is cut at
+    `max_bytes`.
     """
     if "\0" in path or not _is_utf8(path):
         return Skipped(path.encode("utf-8", "backslashreplace").decode("utf-8"), "not a path")
@@ -571,6 +573,16 @@ def _unreadable(error: OSError) -> str:
     return f"cannot be read: {(error.strerror or 'unknown error').lower()}"
 
 
+def _control(error: UnicodeError) -> tuple[str, int]:
+    """Take a byte without a meaning for the control character of its number: no two are alike."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return chr(error.object[error.start]), error.start + 1
+
+
+codecs.register_error("stratum.control", _control)
+
+
 def decoded(data: bytes) -> str | None:
     """Return the text that bytes hold, by the rules of `read_text`; None when they are binary."""
     for mark, encoding in _BOMS:
@@ -584,7 +596,7 @@ def decoded(data: bytes) -> str | None:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
+        return data.decode("cp1252", "stratum.control")
 
 
 def _is_utf8(text: str) -> bool:

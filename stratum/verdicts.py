@@ -27,7 +27,7 @@ from stratum.store import Store, Worktree
 SAME_HERE = "here it is the same"  # begins the reason of a note of another branch that would hold
 _MOST_COPIES = 50  # of one body that are looked at: two are enough to follow none
 _MAX_SUBJECT = 80  # characters of a commit's subject that are shown
-_KEPT = 64  # contents of git that are held at once
+_KEPT = 256  # contents of git that are held at once, beside those that diffs need
 _SHORT = 10  # characters of a commit's id that are shown
 
 
@@ -214,11 +214,34 @@ class Verdicts:
         for (path, name), definitions in store.definitions_at(place.id, wanted).items():
             content = contents[path]
             if content is not None:
-                content.know(name, definitions)
+                content.know(name, definitions, sound=entries[path].complete)
         missing = [path for path, content in contents.items() if content is None]
         if missing and self._has_git:
             contents.update(self._left_out(missing))
+        self._fetch_old(anchors, contents)
         return contents
+
+    def _fetch_old(
+        self, anchors: Sequence[Anchor], contents: dict[str, FileContent | None]
+    ) -> None:
+        """Ask git at once for what stood around lines whose files changed: diffs need it."""
+        self._old.clear()
+        wanted = {
+            (anchor.path, anchor.blob)
+            for anchor in anchors
+            if anchor.start_line and not anchor.symbol and anchor.blob
+            and (content := contents[anchor.path]) and content.blob != anchor.blob
+        }  # fmt: skip
+        if not wanted or not self._has_git:
+            return
+        try:
+            raw = git.blobs(self._root, {blob for _, blob in wanted})
+        except Unavailable as error:
+            self._say(error)
+            return
+        for path, blob in wanted:
+            found = self._files.stood(path, blob, raw[blob]) if blob in raw else None
+            self._old[path, blob] = found
 
     def _left_out(self, paths: Sequence[str]) -> dict[str, FileContent | None]:
         """Return what a sparse checkout keeps in the index alone."""
@@ -322,25 +345,39 @@ class Verdicts:
                     return _as_moved(verdict)
         if anchor.copies != 1:  # one of several copies went: the others are not this one
             return None
-        found = self._elsewhere_in_tree(anchor, file_is_gone=file_is_gone)
+        found = self._elsewhere_in_tree(note, anchor, file_is_gone=file_is_gone)
         if found is None and not self._caught_up:
             self._caught_up = True
             self._catch_up()
-            found = self._elsewhere_in_tree(anchor, file_is_gone=file_is_gone)
+            found = self._elsewhere_in_tree(note, anchor, file_is_gone=file_is_gone)
         return found
 
-    def _elsewhere_in_tree(self, anchor: Anchor, *, file_is_gone: bool) -> Verdict | None:
+    def _elsewhere_in_tree(
+        self, note: Note, anchor: Anchor, *, file_is_gone: bool
+    ) -> Verdict | None:
         """Return where the only definition with an anchor's body, or its whole file, stands now."""
         if anchor.symbol and anchor.body_hash:
-            return self._body_elsewhere(anchor.symbol, anchor.body_hash)
+            return self._body_elsewhere(note, anchor.symbol, anchor.body_hash)
         if anchor.blob and file_is_gone:
             paths = self._store().paths_of_blob(self._place().id, anchor.blob)
             standing = self._files.standing(paths[0]) if len(paths) == 1 else None
             if standing is not None and standing.blob == anchor.blob:
-                return Verdict("moved", paths[0], anchor.start_line, anchor.end_line)
+                stood = self._stood_at(note, paths[0])
+                if stood is None or stood.blob != anchor.blob:
+                    return Verdict("moved", paths[0], anchor.start_line, anchor.end_line)
         return None
 
-    def _body_elsewhere(self, name: str, body_hash: str) -> Verdict | None:
+    def _stood_at(self, note: Note, path: str) -> FileContent | None:
+        """Return what stood at a path in a note's commit: a copy was there before the move."""
+        if not self._has_git or note.commit is None:
+            return None
+        try:
+            blob = git.blob_ids(self._root, note.commit, [path]).get(path)
+        except Unavailable:
+            return None
+        return self._kept(path, blob) if blob else None
+
+    def _body_elsewhere(self, note: Note, name: str, body_hash: str) -> Verdict | None:
         """Return the only place where a definition of this last name and body stands now."""
         rows = self._store().places_of_body(self._place().id, body_hash, _MOST_COPIES)
         last = last_name(name)
@@ -351,7 +388,11 @@ class Verdicts:
         content = self._files.standing(path)  # the index may be behind
         definitions = content.definitions(title) if content else ()
         same = [symbol for symbol in definitions if symbol.body_hash == body_hash]
-        if len(same) != 1:
+        stood = self._stood_at(note, path)
+        was_there = stood is not None and any(
+            symbol.body_hash == body_hash for symbol in stood.definitions(title)
+        )
+        if len(same) != 1 or was_there:
             return None
         return Verdict("moved", path, same[0].start_line, same[0].end_line, symbol=title)
 

@@ -19,16 +19,21 @@ def symbol(name: str, start: int, body: str, signature: str = "") -> Symbol:
 class Current:
     """A file as it stands, without a file."""
 
-    symbols: tuple[Symbol, ...] = ()
+    found: tuple[Symbol, ...] = ()
     blob: str = "new"
     source: str = TEXT
     tokens: str = "tokens"
+    redefines: bool = False
+    in_conflict: bool = False
 
     def text(self) -> str:
         return self.source
 
+    def symbols(self) -> Sequence[Symbol]:
+        return self.found
+
     def definitions(self, name: str) -> Sequence[Symbol]:
-        return [symbol for symbol in self.symbols if symbol.name == name]
+        return [symbol for symbol in self.found if symbol.name == name]
 
     def token_hash(self) -> str:
         return self.tokens
@@ -39,7 +44,7 @@ def current(*symbols: Symbol, blob: str = "new", text: str = TEXT) -> Current:
 
 
 def lines(start: int, end: int, text: str = TEXT, symbols: Sequence[Symbol] = ()) -> Anchor:
-    return lines_anchor("a.py", start, end, "old", text, symbols)
+    return replace(lines_anchor("a.py", start, end, "old", text, symbols), outline_version=4)
 
 
 ANCHOR = Anchor("a.py", "run", 10, 12, "old", "body")
@@ -95,6 +100,42 @@ def test_an_edited_overload_is_found_by_its_head() -> None:
         anchor, current(symbol("run", 10, "x", "run(str)"), symbol("run", 80, "y", "run(int)"))
     )
     assert (found.freshness, found.start_line) == ("changed", 80)
+
+
+SECOND = replace(ANCHOR, signature="run()", namesakes=2, ordinal=2)
+
+
+@pytest.mark.parametrize(
+    ("now", "freshness"),
+    [
+        ([("x", "run()"), ("body", "run()")], "moved"),
+        ([("body", "run()"), ("x", "run()")], "changed"),  # nobody knows who changed places
+        ([("body", "run()"), ("x", "run(int)")], "moved"),  # the heads know
+        ([("body", "run()"), ("body", "run()")], "moved"),
+        ([("body", "run()")], "moved"),
+        ([("x", "run()")], "changed"),
+        ([("x", "run()"), ("y", "run(int)"), ("body", "run()")], "moved"),
+    ],
+)
+def test_definitions_of_one_name_are_told_apart_by_heads_and_order(
+    now: list[tuple[str, str]], freshness: str
+) -> None:
+    symbols = [symbol("run", 20 * n, *each) for n, each in enumerate(now, start=1)]
+    assert judge(SECOND, current(*symbols)).freshness == freshness
+
+
+def test_a_definition_that_is_hidden_by_a_later_one_is_changed() -> None:
+    once = replace(ANCHOR, namesakes=1)
+    later = current(symbol("run", 10, "body"), symbol("run", 30, "x"))
+    assert judge(once, later).freshness == "fresh"
+    found = judge(once, replace(later, redefines=True))
+    assert (found.freshness, found.reason) == ("changed", "run is defined once more")
+
+
+def test_nothing_in_a_file_with_conflicts_is_believed() -> None:
+    torn = replace(current(symbol("run", 10, "body")), in_conflict=True)
+    assert judge(ANCHOR, torn).freshness == "changed"
+    assert judge(replace(ANCHOR, blob="new"), torn).freshness == "fresh"
 
 
 def test_an_anchor_on_the_whole_file_goes_by_its_tokens() -> None:
@@ -167,20 +208,36 @@ def test_lines_that_stand_in_two_new_places_are_not_guessed_at() -> None:
 
 def test_lines_that_were_reformatted_inside_the_same_tokens_stand_there() -> None:
     around = symbol("run", 1, "body")
-    anchor = lines(2, 2, TEXT, [around, replace(around, name="other", body_hash="b")])
-    assert anchor.within == "run@body"
-    reformatted = current(symbol("run", 7, "body"), text="1\n2\n")
-    assert judge(anchor, reformatted) == Verdict("moved", "a.py", 7, 9)
-    assert judge(anchor, current(symbol("run", 7, "other"), text="1\n")).freshness == "changed"
-    assert lines(2, 2, TEXT, [around, around]).within is None
+    anchor = lines(2, 2, "one\nf(two, three)  # why\nfour\n", [around])
+    laid_out = "0\none\nf(\n  two,\n  three,\n)  # why\nfour\n"
+    moved = replace(around, start_line=2, end_line=7)
+    assert judge(anchor, current(moved, text=laid_out)) == Verdict("moved", "a.py", 3, 6)
+    for text in (laid_out.replace("why", "how"), laid_out.replace("four", "f two three why")):
+        assert judge(anchor, current(moved, text=text)).freshness == "changed"
+    other = replace(moved, body_hash="other")
+    assert judge(anchor, current(other, text=laid_out)).freshness == "changed"
+    assert judge(anchor, current(moved, moved, text=laid_out)).freshness == "changed"
+    brackets = lines(2, 2, "one\n})\nfour\n", [around])
+    assert judge(brackets, current(moved, text="0\n0\n0\n0\n0\n0\n})\n")).freshness == "changed"
+
+
+def test_lines_are_not_followed_into_another_definition() -> None:
+    block = "  a = 1\n  b = 2\n  c = 3\n"
+    old = f"f:\n{block}g:\n  x\n"
+    anchor = lines(2, 4, old, [symbol("f", 2, "b")])
+    new = f"f:\n  x\ng:\n{block}"
+    spans = [replace(symbol("f", 1, "x"), end_line=2), replace(symbol("g", 3, "y"), end_line=6)]
+    assert judge(anchor, current(*spans, text=new)).freshness == "changed"
+    assert judge(anchor, current(*spans, text=new), lambda: old).freshness == "changed"
+    renamed = [spans[0], replace(spans[1], name="Other.f")]
+    assert judge(anchor, current(*renamed, text=new)).freshness == "moved"
 
 
 def test_a_name_moves_with_its_last_part() -> None:
-    assert [last_name(n) for n in ("run", "A.B.run", "Setup > 1.2 Install", "Shop > Tax")] == [
+    assert [last_name(n) for n in ("run", "A.B.run", "Shop > 1.2 Tax")] == [
         "run",
         "run",
-        "2 Install",
-        "Tax",
+        "Shop > 1.2 Tax",
     ]
 
 

@@ -812,10 +812,11 @@ def test_a_piece_of_a_file_hashes_as_its_symbol_does(name: str) -> None:
             assert body_hash(piece, language) == symbol.body_hash, symbol.name
 
 
-def test_a_text_without_a_grammar_has_no_symbols_and_is_hashed_by_its_words() -> None:
+def test_a_text_without_a_grammar_has_no_symbols_and_is_hashed_by_its_lines() -> None:
     found = outline("a: 1\nb: 2\n", "yaml")
     assert (found.language, found.lines, found.symbols, found.complete) == ("", 2, (), True)
-    assert body_hash("a  b\n", "yaml") == body_hash("a b", "yaml") != body_hash("ab", "yaml")
+    assert body_hash("a:\n\n  b \n", "yaml") == body_hash("a:\n  b", "yaml")
+    assert body_hash("a:\n  b", "yaml") != body_hash("a:\nb", "yaml")
 
 
 UGLY = """

@@ -174,9 +174,8 @@ def test_formatting_and_comments_do_not_count_but_an_operator_does(
         note_at(memory, anchor) for anchor in (TOTAL, "shop/cart.py:15-16", "shop/cart.py")
     )
     path = repository / "shop/cart.py"
-    edit(
-        path, "return net * (1 + TAX_RATE)", "# with the tax\n        return net * (\n1 + TAX_RATE)"
-    )
+    edit(path, "        net = sum", "        # the net first\n        net = sum")
+    edit(path, "return net * (1 + TAX_RATE)", "return net * (\n1 + TAX_RATE)")
     assert [fate(memory, n) for n in (symbol, lines, whole)] == ["fresh", "moved", "fresh"]
     edit(path, "1 + TAX_RATE", "1 - TAX_RATE")
     assert [fate(memory, n) for n in (symbol, lines, whole)] == ["changed"] * 3
