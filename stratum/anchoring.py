@@ -35,11 +35,13 @@ class Anchoring:
         files: Files,
         store: Callable[[], Store],
         place: Callable[[], Worktree],
+        catch_up: Callable[[], None],
     ) -> None:
         self._root = root
         self._files = files
         self._store = store
         self._place = place
+        self._catch_up = catch_up
 
     def resolve(self, wanted: str) -> list[Anchor]:
         """Return the anchors that "path", "path::Symbol", "path::Symbol#2" or "path:10-20" means.
@@ -51,6 +53,7 @@ class Anchoring:
             InvalidInput: It is no place, leads outside the repository or holds a secret.
             NotFound: There is no such file or symbol.
         """
+        self._catch_up()  # a copy that the index does not know would be taken for it later
         anchors = self._resolved(wanted)
         # as it is found: a link or the end of a name can stand for one that holds a secret
         names = [name for anchor in anchors for name in (anchor.path, anchor.symbol or "")]

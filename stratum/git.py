@@ -303,6 +303,23 @@ def renames(root: Path, commit: str, until: str | None = None) -> dict[str, str]
 
 
 @_understood
+def changed_since(root: Path, commit: str) -> dict[str, str]:
+    """Return the blobs that stood in a commit at the paths which the index has otherwise, or not.
+
+    Raises:
+        Unavailable: git is missing or failed, or has no such commit.
+    """
+    said = run_git(root, "diff-index", "--cached", "--raw", "--no-abbrev", "-z", commit, "--")
+    parts = said.split(b"\0")[:-1]
+    found = {}
+    for facts, path in zip(parts[::2], parts[1::2], strict=True):
+        _, _, before, _, _ = facts.split()
+        if before.strip(b"0"):
+            found[os.fsdecode(path)] = before.decode("ascii")
+    return found
+
+
+@_understood
 def blobs(root: Path, ids: Iterable[str]) -> dict[str, bytes]:
     """Return the contents of blobs by id; ids that git does not know as blobs are left out.
 

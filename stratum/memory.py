@@ -149,7 +149,7 @@ class Memory:
         self._watch = Watch(root)
         self._caught_up = False
         self._following = threading.Lock()
-        self._anchoring = Anchoring(root, self._files, self._store, self._place)
+        self._anchoring = Anchoring(root, self._files, self._store, self._place, self._catch_up)
         self._verdicts = Verdicts(
             root, self.worktree.git, self._files, self._store, self._place, self._catch_up
         )
@@ -490,7 +490,7 @@ class Memory:
         notices += self._index_notices(place)
         ran, ranked, notice = self._searched(place, query, asked, filters, mode)
         hits, withheld = self._hits(ranked, filters, limit, include_stale)
-        if self._is_behind(place, hits):
+        if self._is_behind(place, {hit.path for hit in hits if hit.stratum == "code" and hit.path}):
             self._catch_up()
             place = self._place()
             ran, ranked, notice = self._searched(place, query, asked, filters, mode)
@@ -519,9 +519,8 @@ class Memory:
         both = ranking.interleaved(found[False], found[True], ranking.HISTORY_EVERY)
         return ran, both, notice
 
-    def _is_behind(self, place: Worktree, hits: Sequence[Hit]) -> bool:
-        """Tell whether files of these hits changed since they were indexed: their lines may lie."""
-        paths = {hit.path for hit in hits if hit.stratum == "code" and hit.path}
+    def _is_behind(self, place: Worktree, paths: Iterable[str]) -> bool:
+        """Tell whether any of these files changed since it was indexed: its lines may lie."""
         entries = self._store().entries_at(place.id, paths)
         return any(not self._files.is_as(path, entry.stamp, entry.blob)
                    for path, entry in entries.items())  # fmt: skip
@@ -766,6 +765,9 @@ class Memory:
                 uid, "history", hit.kind, f"{hit.title} ({hit.origin})", shown(record.text), None,
                 None, None, source=touched_lines(commit),
             )  # fmt: skip
+        if self._is_behind(place, [place.path for place in record.places[:1]]):
+            self._catch_up()
+            record = self._store().records(place, [record_id])[record_id]
         if not record.places:
             raise NotFound(
                 f"{record.title} ({uid}) is no longer in this working tree.",
@@ -1029,6 +1031,7 @@ class Memory:
             "scope": note.scope,
         }
         if before is not None:
+            detail["anchors"] = to_plain(note.anchors)
             names = ("anchors", "commit", "branch")
             detail["before"] = {name: to_plain(getattr(before, name)) for name in names}
         self._store().add_journal(place.project_id, note.author, note.agent, verb, note.id, detail)
@@ -1152,6 +1155,11 @@ class Memory:
                 raise InvalidInput(f"{note.id} has not been verified: there is nothing to undo.")
             before = detail["before"]
             current = store.note(note.id) or note
+            if to_plain(current.anchors) != detail["anchors"]:
+                raise InvalidInput(
+                    f"{note.id} got other anchors since it was verified.",
+                    hint="Give those that it should have: `stratum verify ID --at ANCHOR`.",
+                )
             changed = dataclasses.replace(
                 current,
                 anchors=tuple(Anchor(**anchor) for anchor in before["anchors"]),

@@ -150,9 +150,17 @@ def merged(known: Note, again: Note, stale: Collection[Anchor], *, elsewhere: bo
 
 def _says(anchor: Anchor, other: Anchor | None) -> bool:
     """Tell whether an anchor need not make room for another one of the same place."""
-    if other is None or anchor.blob == other.blob:
+    if other is None:
         return True
-    return anchor.body_hash is not None and anchor.body_hash == other.body_hash
+    if anchor.symbol:
+        return anchor.body_hash == other.body_hash
+    if anchor.body_hash is None:
+        return anchor.blob == other.blob
+    return (anchor.body_hash, anchor.context, anchor.within) == (
+        other.body_hash,
+        other.context,
+        other.within,
+    )
 
 
 def _place(anchor: Anchor) -> tuple[object, ...]:

@@ -28,6 +28,7 @@ SAME_HERE = "here it is the same"  # begins the reason of a note of another bran
 _MOST_COPIES = 50  # of one body that are looked at: two are enough to follow none
 _MAX_SUBJECT = 80  # characters of a commit's subject that are shown
 _KEPT = 256  # contents of git that are held at once, beside those that diffs need
+_TELLING_LINES = 4  # of a definition, from which on it is followed to another class
 _SHORT = 10  # characters of a commit's id that are shown
 
 
@@ -119,15 +120,27 @@ class Verdicts:
                 if blob in raw
             }
             held = set()
+            bodies: set[tuple[str, str | None]] | None = None
             for note in notes:
-                verdicts = [
-                    self._compare(dataclasses.replace(anchor, path=path), stood.get(path))
-                    for anchor in note.anchors
-                    for path in (places[note.id, anchor],)
-                ]
+                verdicts = []
+                for anchor in note.anchors:
+                    path = places[note.id, anchor]
+                    verdict = self._compare(dataclasses.replace(anchor, path=path), stood.get(path))
+                    if verdict.freshness == "gone" and anchor.symbol and anchor.copies == 1:
+                        bodies = self._bodies_left(commit) if bodies is None else bodies
+                        if (last_name(anchor.symbol), anchor.body_hash) in bodies:
+                            verdict = dataclasses.replace(verdict, freshness="moved")
+                    verdicts.append(verdict)
                 if verdicts and worst(verdicts) not in STALE:
                     held.add(note.id)
         return held
+
+    def _bodies_left(self, commit: str) -> set[tuple[str, str | None]]:
+        """Return (last name, body hash) of what files defined in a commit that changed since."""
+        ids = git.changed_since(self._root, commit)
+        raw = git.blobs(self._root, ids.values())
+        found = (self._files.stood(p, b, raw[b]) for p, b in ids.items() if b in raw)
+        return {(last_name(s.name), s.body_hash) for c in found if c for s in c.symbols()}
 
     def _say(self, error: Unavailable) -> None:
         self.trouble = f"{error.message} {error.hint}".strip()
@@ -394,6 +407,8 @@ class Verdicts:
         )
         if len(same) != 1 or was_there:
             return None
+        if title != name and same[0].end_line - same[0].start_line + 1 < _TELLING_LINES:
+            return None  # many classes have the same few lines under the same name
         return Verdict("moved", path, same[0].start_line, same[0].end_line, symbol=title)
 
     # what changed
