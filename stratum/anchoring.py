@@ -53,7 +53,6 @@ class Anchoring:
             InvalidInput: It is no place, leads outside the repository or holds a secret.
             NotFound: There is no such file or symbol.
         """
-        self._catch_up()  # a copy that the index does not know would be taken for it later
         anchors = self._resolved(wanted)
         # as it is found: a link or the end of a name can stand for one that holds a secret
         names = [name for anchor in anchors for name in (anchor.path, anchor.symbol or "")]
@@ -63,7 +62,8 @@ class Anchoring:
                 f"An anchor holds what looks like a secret ({', '.join(kinds)}).",
                 hint="Nothing was stored. Write the note without it, or rename the file.",
             )
-        return anchors
+        self._catch_up()  # a copy that the index does not know would be taken for it later
+        return [self._counted(anchor) for anchor in anchors]
 
     def renewed(self, anchor: Anchor, verdict: Verdict) -> list[Anchor]:
         """Return what takes the place of an anchor that somebody has confirmed.
@@ -75,14 +75,17 @@ class Anchoring:
         content = self._files.standing(path)
         if content is not None and symbol:
             near = [s for s in content.symbols() if s.name == symbol]
-            if near:
-                line = verdict.start_line or anchor.start_line or 0
-                found = min(near, key=lambda symbol: abs(symbol.start_line - line))
-                return [self._symbol(path, found, content)]
+            # of several somebody must say which; of one alone it is the one, whatever was edited
+            if len(near) == 1 and anchor.namesakes <= 1:
+                return self.resolve(f"{path}::{symbol}")
+            same = [number for number, s in enumerate(near, start=1)
+                    if s.start_line == verdict.start_line]  # fmt: skip
+            if same and (verdict.freshness != "changed" or len(near) == anchor.namesakes):
+                return self.resolve(f"{path}::{symbol}#{same[0]}")
         if content is not None and not symbol and not anchor.start_line:
-            return self._resolved(path)
+            return self.resolve(path)
         if content is not None and not symbol and verdict.start_line:
-            return self._resolved(f"{path}:{verdict.start_line}-{verdict.end_line}")
+            return self.resolve(f"{path}:{verdict.start_line}-{verdict.end_line}")
         place = symbol or f"lines {anchor.start_line}-{anchor.end_line}"
         raise InvalidInput(
             f"Nobody can tell where {place} of {anchor.path} went.",
@@ -98,18 +101,15 @@ class Anchoring:
         if symbol:
             return [self._symbol(relative, s, content) for s in self._named(relative, symbol)]
         text = content.text()
-        copies = self._copies_of_file(relative, content.blob)
         if not start:
-            return [
-                Anchor(relative, blob=content.blob, body_hash=content.token_hash(), copies=copies,
-                       outline_version=OUTLINE_VERSION)
-            ]  # fmt: skip
-        count = text.count("\n") + (not text.endswith("\n"))
-        if not start <= end <= count:
-            raise InvalidInput(f"{relative} has no lines {start}-{end}: it has {count} lines.")
-        symbols = content.symbols()
-        anchor = lines_anchor(relative, start, end, content.blob, text, symbols)
-        return [dataclasses.replace(anchor, copies=copies, outline_version=OUTLINE_VERSION)]
+            anchor = Anchor(relative, blob=content.blob, body_hash=content.token_hash())
+        else:
+            count = text.count("\n") + (not text.endswith("\n"))
+            if not start <= end <= count:
+                raise InvalidInput(f"{relative} has no lines {start}-{end}: it has {count} lines.")
+            text = text.replace("\r\n", "\n")
+            anchor = lines_anchor(relative, start, end, content.blob, text, content.symbols())
+        return [dataclasses.replace(anchor, outline_version=OUTLINE_VERSION)]
 
     def _named(self, path: str, wanted: str) -> list[Symbol]:
         """Return the definitions of a name, or of the only name that ends in it."""
@@ -139,31 +139,30 @@ class Anchoring:
         )
 
     def _symbol(self, path: str, found: Symbol, content: FileContent) -> Anchor:
-        symbols = content.symbols()
-        anchor = symbol_anchor(path, content.blob, found, symbols)
-        same = [symbol for symbol in symbols if symbol.body_hash == found.body_hash]
+        anchor = symbol_anchor(path, content.blob, found, content.symbols())
         return dataclasses.replace(
-            anchor,
-            signature=redact(found.signature).text,
-            copies=self._copies(path, found, same),
-            outline_version=OUTLINE_VERSION,
+            anchor, signature=redact(found.signature).text, outline_version=OUTLINE_VERSION
         )
 
-    def _copies(self, path: str, found: Symbol, here: Sequence[Symbol]) -> int:
-        """Count the definitions of a last name and body in the whole tree; 0: not known."""
-        place = self._place()
-        if place.indexed_at is None:
-            return 0
-        rows = self._store().places_of_body(place.id, found.body_hash, _MOST_COPIES)
-        last = last_name(found.name)
-        elsewhere = [title for other, title in rows if other != path and last_name(title) == last]
-        return len(elsewhere) + sum(last_name(symbol.name) == last for symbol in here)
-
-    def _copies_of_file(self, path: str, blob: str) -> int:
-        place = self._place()
-        if place.indexed_at is None:
-            return 0
-        return len({path, *self._store().paths_of_blob(place.id, blob)})
+    def _counted(self, anchor: Anchor) -> Anchor:
+        """Count what could be mistaken for an anchor's definition or file in the whole tree."""
+        place, store = self._place(), self._store()
+        if place.indexed_at is None or anchor.body_hash is None:
+            return anchor
+        if not anchor.symbol:
+            paths = {anchor.path, *store.paths_of_blob(place.id, anchor.blob or "")}
+            return dataclasses.replace(anchor, copies=len(paths))
+        last = last_name(anchor.symbol)
+        rows = store.places_of_body(place.id, anchor.body_hash, _MOST_COPIES)
+        content = self._files.standing(anchor.path)
+        here = [
+            symbol.name
+            for symbol in (content.symbols() if content else ())
+            if symbol.body_hash == anchor.body_hash
+        ]
+        names = [*here, *(name for path, name in rows if path != anchor.path)]
+        alike = sum(last_name(name) == last for name in names)
+        return dataclasses.replace(anchor, copies=max(alike, 1))
 
     def no_such_path(self, path: str) -> NotFound:
         """Return the error for a path at which nothing stands."""

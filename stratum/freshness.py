@@ -21,7 +21,9 @@ from stratum.models import Anchor, Freshness, Symbol, Verdict
 
 # Fewer lines than these (blank ones not counted) stand in many places by accident.
 _TELLING_LINES = 3
-_WORD = re.compile(r"\w+")
+_HEAD = re.compile(r"[\w*&<>\[\]]+")
+# What formatters keep of a line: words and operators, one by one, since they space them anew.
+_WORD = re.compile(r"\w+|[-<>!=+%&|^~]")
 _REPEATED = "="  # ends the hash of lines that stood in several places
 # From best to worst; a note takes the worst of its anchors.
 _ORDER: tuple[Freshness, ...] = ("fresh", "moved", "other-branch", "changed", "gone")
@@ -78,6 +80,7 @@ def last_name(name: str) -> str:
 def symbol_anchor(path: str, blob: str, found: Symbol, symbols: Sequence[Symbol]) -> Anchor:
     """Return an anchor on one of the definitions of a file."""
     named = [symbol for symbol in symbols if symbol.name == found.name]
+    peers = [symbol for symbol in named if _head(symbol.signature) == _head(found.signature)]
     return Anchor(
         path,
         found.name,
@@ -87,9 +90,14 @@ def symbol_anchor(path: str, blob: str, found: Symbol, symbols: Sequence[Symbol]
         found.body_hash,
         signature=found.signature,
         namesakes=len(named),
-        ordinal=named.index(found) + 1,
-        twins=sum(symbol.body_hash == found.body_hash for symbol in named),
+        peers=len(peers),
+        ordinal=peers.index(found) + 1,
     )
+
+
+def _head(signature: str | None) -> str:
+    """Return what tells overloads apart, whatever a formatter made of it."""
+    return "".join(_HEAD.findall(signature or ""))
 
 
 def lines_anchor(
@@ -224,34 +232,33 @@ def _told_apart(anchor: Anchor, named: Sequence[Symbol], redefines: bool) -> tup
     """Return the definition that is meant, or most likely was, and why it does not hold."""
 
     def distance(symbol: Symbol) -> tuple[bool, int]:
-        other_head = symbol.signature != anchor.signature
+        other_head = _head(symbol.signature) != _head(anchor.signature)
         return other_head, abs(symbol.start_line - (anchor.start_line or 0))
 
     same = [symbol for symbol in named if symbol.body_hash == anchor.body_hash]
     nearest = min(same or named, key=distance)
     edited = f"{anchor.symbol} was edited"
-    if len(named) == anchor.namesakes:
-        in_order = named[anchor.ordinal - 1]
-        if in_order in same:
-            return in_order, ""
-        heads = [symbol for symbol in named if symbol.signature == anchor.signature]
-        if same and len(heads) == 1 and heads[0] in same:
-            return heads[0], ""  # overloads in another order
-        return in_order, edited
-    if 0 < anchor.namesakes < len(named) and redefines:
+    if anchor.namesakes <= 1 == len(named) or not anchor.namesakes:
+        # none to be told apart, or of a version before they were counted
+        return nearest, "" if len(same) == len(named) else edited
+    if len(named) > anchor.namesakes and redefines:
         return nearest, f"{anchor.symbol} is defined once more"
-    if len(same) < anchor.twins:
-        which = f"one of the {anchor.twins} equal definitions of " if same else ""
-        return nearest, which + edited
-    return nearest, ""
+    peers = [symbol for symbol in named if not distance(symbol)[0]]
+    if len(peers) == anchor.peers:
+        in_order = peers[anchor.ordinal - 1]
+        return in_order, "" if in_order in same else edited
+    if len(peers) > anchor.peers > 0 and same:
+        return nearest, ""  # another one was added; a change of order would be edits
+    return nearest, edited
 
 
 def _judge_lines(anchor: Anchor, content: Content, old_text: Callable[[], str | None]) -> Verdict:
     start, end = anchor.start_line or 1, anchor.end_line or 1
-    lines = content.text().split("\n")
+    lines = content.text().replace("\r\n", "\n").split("\n")
     before = old_text()
     if before is not None:
-        first = _mapped(before.split("\n"), lines, start, end)
+        old = before.replace("\r\n", "\n").split("\n")
+        first = _mapped(old, lines, start, end, alone=not anchor.within)
     else:
         first = _found_again(anchor, lines, end - start + 1)
     if first is not None and _in_its_place(anchor, content, first, first + end - start):
@@ -269,7 +276,7 @@ def _in_its_place(anchor: Anchor, content: Content, start: int, end: int) -> boo
     """Tell whether lines stand in a definition of the name they stood in."""
     if anchor.outline_version is None:
         return True  # of a version before that was kept
-    name = (anchor.within or "").partition("@")[0]
+    name = (anchor.within or "").rsplit("@", 3)[0]
     around = _innermost(content.symbols(), start, end)
     return last_name(name) == last_name(around.name if around else "")
 
@@ -281,20 +288,22 @@ def _found_again(anchor: Anchor, lines: Sequence[str], length: int) -> int | Non
     alike = [
         first for first in places if _around(lines, first, first + length - 1) == anchor.context
     ]
-    if len(alike) == 1:
+    telling = bool(places) and _telling(lines[places[0] - 1 : places[0] - 1 + length])
+    if len(alike) == 1 and (telling or alike[0] == anchor.start_line):
         return alike[0]
-    if len(places) == 1 and not wanted.endswith(_REPEATED):
-        first = places[0]
-        if _telling(lines[first - 1 : first - 1 + length]):
-            return first
+    if len(places) == 1 and telling and not wanted.endswith(_REPEATED):
+        return places[0]
     return None
 
 
 def _reformatted(anchor: Anchor, content: Content, lines: Sequence[str]) -> tuple[int, int] | None:
     """Return the only lines with the same words in a definition that has the same tokens."""
-    name, body_hash, count, wanted = (anchor.within or "@@@").split("@")
-    same = [s for s in content.definitions(name) if s.body_hash == body_hash] if name else []
-    if len(same) != 1 or not int(count):
+    parts = (anchor.within or "").rsplit("@", 3)
+    if len(parts) != 4 or not parts[2].isdecimal() or not int(parts[2]):
+        return None
+    name, body_hash, count, wanted = parts
+    same = [symbol for symbol in content.definitions(name) if symbol.body_hash == body_hash]
+    if len(same) != 1:
         return None
     words = [
         (word, number)
@@ -310,12 +319,16 @@ def _reformatted(anchor: Anchor, content: Content, lines: Sequence[str]) -> tupl
     return found[0] if len(found) == 1 else None
 
 
-def _mapped(before: list[str], now: list[str], start: int, end: int) -> int | None:
+def _mapped(before: list[str], now: list[str], start: int, end: int, *, alone: bool) -> int | None:
     """Return where a range of lines stands now by a diff, None when any of them was touched.
 
-    Few lines need a neighbour that stayed with them: by itself a diff pairs any two equal lines.
+    A diff pairs any two equal lines: few lines, and those that stand `alone`, in no definition,
+    need a neighbour that stayed with them.
     """
-    wide = (start, end) if _telling(before[start - 1 : end]) else _widened(before, start, end)
+    if end > len(before):
+        return None
+    few = alone or not _telling(before[start - 1 : end])
+    wide = _widened(before, start, end) if few else (start, end)
     for old, new, size in _unchanged(before, now):
         above, below = (wide[0], end), (start, wide[1])
         if any(old < first and last <= old + size for first, last in (above, below)):

@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from stratum.errors import InvalidInput, NotInProject, Unavailable
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+# After a call that took too long git is not asked for a while: one answer may need many calls.
+_RESPITE = 30.0
+_hangs_until: dict[str, float] = {}
 TIMEOUT = 60.0  # seconds; the log of a large history takes a few
 
 # They only read, and none of them turns a working file into a blob, which would run its filter.
@@ -413,6 +417,7 @@ def commits_touching(root: Path, since: str, path: str) -> list[Touching]:
     return found
 
 
+@_understood
 def fork_point(root: Path, base: str) -> str:
     """Return the commit at which HEAD parted from a branch, tag or commit.
 
@@ -470,6 +475,8 @@ def run_git(root: Path, *arguments: str, stdin: bytes = b"", timeout: float = TI
     program = _program()
     if program is None:
         raise _missing()
+    if time.monotonic() < _hangs_until.get(str(root), 0.0):
+        raise _too_slow(root, arguments[0], timeout)
     command = [program, "--no-pager", "-C", str(root)]
     for setting in _SAFE_CONFIG:
         command += ("-c", setting)
@@ -487,10 +494,8 @@ def run_git(root: Path, *arguments: str, stdin: bytes = b"", timeout: float = TI
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Unavailable(
-            f"git {arguments[0]} took longer than {timeout:g} s in {_clean(str(root))}.",
-            hint="Try again when the disk is less busy, or run `git gc` there.",
-        ) from None
+        _hangs_until[str(root)] = time.monotonic() + _RESPITE
+        raise _too_slow(root, arguments[0], timeout) from None
     except OSError as error:
         raise Unavailable(
             f"git could not be started: {error.strerror}.", hint="Check that `git --version` works."
@@ -518,6 +523,13 @@ def _environment(root: Path) -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
     }
+
+
+def _too_slow(root: Path, subcommand: str, timeout: float) -> Unavailable:
+    return Unavailable(
+        f"git {subcommand} took longer than {timeout:g} s in {_clean(str(root))}.",
+        hint="Try again when the disk is less busy, or run `git gc` there.",
+    )
 
 
 def _missing() -> Unavailable:
@@ -685,6 +697,7 @@ def _first_commit(layout: _Layout, commit: str | None) -> str | None:
     return f"root:{_root_of(layout.root, commit)}"
 
 
+@_understood
 @functools.lru_cache(maxsize=16)  # a commit's history never changes, and a long one takes a while
 def _root_of(root: Path, commit: str) -> str:
     found = run_git(root, "rev-list", "--max-parents=0", commit).split()

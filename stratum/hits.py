@@ -1,4 +1,8 @@
-"""Records, notes and commits as the lines of a search result; pure."""
+"""Records, notes and commits as the lines of a search result; pure.
+
+Whatever a file, a commit or a writer named is on one line and cannot steer a terminal, but for
+`path` and the title of a file: these are addresses, and stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ def note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:
         id=note.id,
         stratum="notes",
         kind=note.kind,
-        title=first.symbol or (note.anchors[0].symbol or "" if note.anchors else ""),
+        title=_flat(first.symbol or (note.anchors[0].symbol or "" if note.anchors else "")),
         text=one_line(note.text),
         path=first.path,
         start_line=first.start_line,
@@ -33,31 +37,35 @@ def note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:
         freshness=judgement.freshness,
         origin=origin(note),
         tags=note.tags,
-        change=elsewhere or (worst_first[0] if worst_first else ()),
+        change=tuple(map(one_line, elsewhere or (worst_first[0] if worst_first else ()))),
     )
 
 
 def commit_hit(record: Record, commit: Commit, score: float) -> Hit:
     """Return a past commit with the first files that it touched."""
-    taken_back = ["taken back later"] if commit.reverted else []
+    marks = ["taken back later"] if commit.reverted else []
+    if not getattr(commit, "reachable", True):
+        marks.append("not part of HEAD")
     return Hit(
         id=record.uid,
         stratum="history",
         kind=record.kind,
-        title=shown(record.title),
+        title=one_line(record.title),
         text=one_line(record.text),
         path=None,
         start_line=None,
         end_line=None,
         score=round(score, 6),
-        origin=", ".join([commit.id[:_SHORT_COMMIT], commit.created_at[:10], *taken_back]),
-        paths=tuple(path for path, _ in commit.touched[:_PATHS_PER_COMMIT]),
+        origin=", ".join([commit.id[:_SHORT_COMMIT], commit.created_at[:10], *marks]),
+        paths=tuple(_flat(path) for path, _ in commit.touched[:_PATHS_PER_COMMIT]),
     )
 
 
 def touched_lines(commit: Commit) -> str:
     """Return the files that a commit touched, a line each, with the symbols that it changed."""
-    lines = [f"{path}: {', '.join(names)}" if names else path for path, names in commit.touched]
+    lines = [
+        _flat(f"{path}: {', '.join(names)}" if names else path) for path, names in commit.touched
+    ]
     left = (commit.files or 0) - len(commit.touched)
     return "\n".join([*lines, f"... {left:,} more files"] if left > 0 and lines else lines)
 
@@ -74,10 +82,15 @@ def code_hits(record: Record, score: float, path: str | None) -> Iterator[Hit]:
             id=record.uid,
             stratum="code",
             kind=record.kind,
-            title=record.title,
+            title=record.title if record.title == place.path else _flat(record.title),
             text=one_line(record.text),
             path=place.path,
             start_line=place.start_line,
             end_line=place.end_line,
             score=round(score, 6),
         )
+
+
+def _flat(name: str) -> str:
+    """Return a name on one line, its spaces as they are: git and file systems allow any other."""
+    return shown(name).replace("\n", " ").replace("\t", " ")

@@ -7,7 +7,6 @@ nothing of ranking, MCP or the command line: progress goes to a callback.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import stat
 import threading
@@ -99,11 +98,7 @@ class TreeIndexer:
         """Bring the code stratum up to date with the files; `only` names some that are known."""
         begun = time.monotonic()
         try:
-            if only is None:
-                interrupted = not self._pass()
-            else:
-                interrupted = False
-                self._update(only)
+            interrupted = not (self._pass() if only is None else self._update(only))
         except KeyboardInterrupt:
             interrupted = True
         return IndexReport(
@@ -143,16 +138,20 @@ class TreeIndexer:
         self._removed = len(gone)
         return True
 
-    def _update(self, known: Sequence[str]) -> None:
-        """Index files anew that were indexed before; what is no file any more is left as it was."""
+    def _update(self, known: Sequence[str]) -> bool:
+        """Index files anew that were indexed before; where one is none any more, the whole tree."""
         files = []
         for path in known:
-            with contextlib.suppress(OSError):
+            try:
                 found = (self._worktree.root / path).lstat()
-                if stat.S_ISREG(found.st_mode) and found.st_size <= self._max_bytes:
-                    files.append(tree.TreeFile(path, tree.Stamp.of(found)))
+            except OSError:
+                return self._pass()
+            if not stat.S_ISREG(found.st_mode) or found.st_size > self._max_bytes:
+                return self._pass()
+            files.append(tree.TreeFile(path, tree.Stamp.of(found)))
         self._known = self._store.entries_at(self._stored.id, known)
         self._index(files)
+        return self._seen == len(self._present) or self._pass()
 
     def _named_safely(self, files: Sequence[tree.TreeFile]) -> list[tree.TreeFile]:
         """Leave out files whose names hold a secret: paths are stored as they are."""

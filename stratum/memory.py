@@ -39,6 +39,7 @@ from stratum.history import HistoryIndexer, HistoryReport, map_symbols
 from stratum.hits import code_hits, commit_hit, note_hit, touched_lines
 from stratum.indexer import Report, TreeIndexer, embed_pending
 from stratum.models import (
+    COMMIT_KINDS,
     MODES,
     NOTE_KINDS,
     SCOPES,
@@ -110,6 +111,7 @@ _STILL_STALE = (
 _AGE = re.compile(r"^(\d{1,5})([hdwmy])$")
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7, "m": 24 * 30, "y": 24 * 365}
 _ID = re.compile(r"^[a-z2-7]{4,12}$")
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
 
 def silent(_: Progress) -> None:
@@ -148,6 +150,7 @@ class Memory:
         self._files = Files(root, settings.max_file_bytes, self._known_outline)
         self._watch = Watch(root)
         self._caught_up = False
+        self._history_trouble = ""
         self._following = threading.Lock()
         self._anchoring = Anchoring(root, self._files, self._store, self._place, self._catch_up)
         self._verdicts = Verdicts(
@@ -329,12 +332,16 @@ class Memory:
 
     def _map_history(
         self, store: Store, place: Worktree, report: Report, stop: threading.Event
-    ) -> None:
-        """Look which symbols the newest commits changed; after all else, since it takes a while."""
+    ) -> int:
+        """Look which symbols the newest commits changed; after all else, since it takes a while.
+
+        Returns how many commits were looked at.
+        """
         newest = self.settings.history_vectors
         # the next run goes on where this one failed
         with contextlib.suppress(Unavailable, ProjectChanged):
-            map_symbols(store, self.worktree, place, newest=newest, report=report, stop=stop)
+            return map_symbols(store, self.worktree, place, newest=newest, report=report, stop=stop)
+        return 0
 
     def _embed(
         self, store: Store, project_id: int | None, report: Report, stop: threading.Event
@@ -372,13 +379,23 @@ class Memory:
 
     def _work_in_background(self, report: Report, stop: threading.Event) -> None:
         with contextlib.closing(open_store(self.settings.database)) as store:
+            self._placement.look_again()
             before = self._watch.before()
-            done = self._index(store, report, False, stop)
-            if not done.interrupted:
-                self._watch.after(store.stamps(self._place().id), before)
-                place = self._place()
-                self._embed(store, place.project_id, report, stop)
-                self._map_history(store, place, report, stop)
+            place, done = self._index_tree(store, report, stop)
+            if done.interrupted:
+                return
+            self._watch.after(store.stamps(place.id), before)
+            self._history_trouble = ""
+            try:
+                self._index_history(store, place, report, stop)
+            except ProjectChanged:
+                pass  # the next run reads the history for the new project
+            except Unavailable as error:
+                self._history_trouble = f"{error.message} {error.hint}".strip()
+            self._embed(store, place.project_id, report, stop)
+            if self._map_history(store, place, report, stop):
+                with self._lock:
+                    self._resident = None  # it reads records once: these have got new words
 
     def wait_for_background(self, seconds: float) -> bool:
         """Wait until background work has nothing left to do; return whether that came in time."""
@@ -395,11 +412,27 @@ class Memory:
             if seen:
                 few = not seen.whole and len(seen.changed) <= _FEW_EDITS
                 self._index_within(EDIT_WAIT, seen.changed if few else None)
-        commit = self._place().commit
-        with contextlib.suppress(Unavailable):  # damaged meanwhile: the next index says so
-            commit = git.head(self.worktree.root)[0]
-        if seen or self._watch.overdue or commit != self._place().commit:
-            background.wake()  # for the rest: vectors, history
+        if seen or self._watch.overdue or self._read_history(EDIT_WAIT):
+            background.wake()  # for the rest: vectors, what could not be read at once
+
+    def _read_history(self, seconds: float) -> bool:
+        """Read the history up to HEAD in a bounded time; return whether there was any to read."""
+        stop = threading.Event()
+        timer = threading.Timer(seconds, stop.set)
+        with contextlib.suppress(Unavailable, ProjectChanged):  # the notices of a search say so
+            if self._has_read_history(self._place()):
+                return False
+            timer.start()
+            self._placement.look_again()
+            self._index_history(self._store(), self._place(), silent, stop)
+        timer.cancel()
+        return True
+
+    def _has_read_history(self, place: Worktree) -> bool:
+        """Tell whether the commits that can be searched are those that HEAD is built on."""
+        if not self.worktree.git or not self.settings.history_commits:
+            return True
+        return place.history_head == git.head(self.worktree.root)[0]
 
     def _index_within(self, seconds: float, only: Sequence[str] | None = None) -> bool:
         """Index the tree, or some of its files, in a bounded time; return whether all was seen."""
@@ -481,17 +514,22 @@ class Memory:
                 "The query has no word to look for.", hint="Say in a few words what you look for."
             )
         place = self._place()
+        of_past = filters.stratum in (None, "history")
         if self._background is not None:
             if place.indexed_at is None:
                 self._background.wait(FIRST_INDEX_WAIT)
             else:
                 self._follow_edits(self._background)
-            place = self._place()
+        elif of_past and place.indexed_at is not None:
+            self._read_history(CATCH_UP_WAIT)
+        place = self._place()
         notices += self._index_notices(place)
+        notices += self._history_notices(place) if of_past else []
         ran, ranked, notice = self._searched(place, query, asked, filters, mode)
         hits, withheld = self._hits(ranked, filters, limit, include_stale)
-        if self._is_behind(place, {hit.path for hit in hits if hit.stratum == "code" and hit.path}):
-            self._catch_up()
+        behind = self._behind(place, {h.path for h in hits if h.stratum == "code" and h.path})
+        if behind:
+            self._index_within(CATCH_UP_WAIT, behind)
             place = self._place()
             ran, ranked, notice = self._searched(place, query, asked, filters, mode)
             hits, withheld = self._hits(ranked, filters, limit, include_stale)
@@ -519,11 +557,25 @@ class Memory:
         both = ranking.interleaved(found[False], found[True], ranking.HISTORY_EVERY)
         return ran, both, notice
 
-    def _is_behind(self, place: Worktree, paths: Iterable[str]) -> bool:
-        """Tell whether any of these files changed since it was indexed: its lines may lie."""
+    def _behind(self, place: Worktree, paths: Iterable[str]) -> list[str]:
+        """Return which of these files changed since they were indexed: their lines may lie."""
         entries = self._store().entries_at(place.id, paths)
-        return any(not self._files.is_as(path, entry.stamp, entry.blob)
-                   for path, entry in entries.items())  # fmt: skip
+        return [
+            path
+            for path, entry in entries.items()
+            if not self._files.is_as(path, entry.stamp, entry.blob)
+        ]
+
+    def _history_notices(self, place: Worktree) -> list[str]:
+        """Say why past commits may be missing: that must not look like a history without them."""
+        if not self.settings.history_commits:
+            return ["The history is turned off: history_commits is 0."] if self.worktree.git else []
+        if self._history_trouble:
+            return [f"The history could not be read: {self._history_trouble}"]
+        with contextlib.suppress(Unavailable):
+            if place.indexed_at is None or self._has_read_history(place):
+                return []
+        return ["Past commits are not read up to HEAD yet: `stratum index` reads them."]
 
     def _catch_up(self) -> None:
         """Bring the index up to date with the files, as far as that goes in a moment."""
@@ -727,7 +779,7 @@ class Memory:
         """Raise when nothing can pass a filter: a wrong word is not an empty memory."""
         store = self._store()
         if filters.kind is not None:
-            known = sorted({*NOTE_KINDS, *store.kinds(place.project_id)})
+            known = sorted({*NOTE_KINDS, *COMMIT_KINDS, *store.kinds(place.project_id)})
             check_choice("kind", filters.kind, known)
         path = filters.path
         if path is not None and not (
@@ -765,8 +817,9 @@ class Memory:
                 uid, "history", hit.kind, f"{hit.title} ({hit.origin})", shown(record.text), None,
                 None, None, source=touched_lines(commit),
             )  # fmt: skip
-        if self._is_behind(place, [place.path for place in record.places[:1]]):
-            self._catch_up()
+        behind = self._behind(place, [found.path for found in record.places[:1]])
+        if behind:
+            self._index_within(CATCH_UP_WAIT, behind)
             record = self._store().records(place, [record_id])[record_id]
         if not record.places:
             raise NotFound(
@@ -798,6 +851,10 @@ class Memory:
 
     def _resolve_id(self, id_: str) -> str:
         wanted = id_.strip().lower()
+        if _COMMIT.fullmatch(wanted):
+            of_commits = self._store().commits_starting(self._place().project_id, wanted)
+            if len(of_commits) == 1:
+                return of_commits[0]
         if not _ID.match(wanted):
             raise InvalidInput(
                 f"{redact(shown(id_)).text[:40]!r} is not an id.",
@@ -847,8 +904,15 @@ class Memory:
         )  # fmt: skip
 
     def _notes_at(self, place: Worktree, path: str) -> tuple[tuple[Hit, ...], int]:
-        notes = self._store().notes_at(place.project_id, path)
-        hits = [note_hit(*pair) for pair in zip(notes, self._verdicts.of(notes), strict=True)]
+        store = self._store()
+        notes = {note.id: note for note in store.notes_at(place.project_id, path)}
+        content = self._files.standing(path) if path else None
+        hashes = [symbol.body_hash for symbol in content.symbols()] if content else []
+        arrived = {n.id: n for n in store.notes_on_bodies(place.project_id, hashes)}
+        found = {**notes, **arrived}
+        judged = zip(found.values(), self._verdicts.of(list(found.values())), strict=True)
+        hits = [note_hit(note, judgement) for note, judgement in judged]
+        hits = [hit for hit in hits if hit.id in notes or hit.path == path]
         fresh = tuple(hit for hit in hits if hit.freshness not in STALE)
         return fresh, len(hits) - len(fresh)
 
@@ -997,15 +1061,11 @@ class Memory:
             NotFound: No note has this id.
         """
         place = self._place()
-        uid = self._resolve_id(id_)
+        uid = self._note(id_, "forgotten").id
         store = self._store()
         with store.transaction():
             note = store.note(uid)
-            if note is None:
-                raise InvalidInput(
-                    f"{uid} is no note: only notes can be forgotten.",
-                    hint="To keep a file out of the index, list it in .stratumignore.",
-                )
+            assert note is not None  # noqa: S101 - notes are never removed
             if undo:
                 for newer in store.successors(uid):
                     self._part(place, newer)
@@ -1097,7 +1157,11 @@ class Memory:
                 is nothing to undo.
             NotFound: No note has this id.
         """
-        note = self._note(id_)
+        note = self._note(id_, "verified")
+        if note.deleted_at is not None:
+            raise InvalidInput(
+                f"{note.id} was forgotten.", hint=f"`stratum forget {note.id} --undo` first."
+            )
         if undo:
             return self._unverify(self._place(), note)
         return self._verified(note, self._anchors(anchors) if anchors else self._renewed(note))
@@ -1133,6 +1197,10 @@ class Memory:
         commit, branch = self._head()
         with store.transaction():
             current = store.note(note.id) or note
+            if current.anchors != note.anchors:
+                raise InvalidInput(
+                    f"{note.id} got other anchors meanwhile.", hint="Look at it again, then verify."
+                )
             changed = dataclasses.replace(
                 current, anchors=anchors, commit=commit, branch=branch, updated_at=_after(current)
             )
@@ -1170,13 +1238,19 @@ class Memory:
             self._replace(place, "unverify", changed)
         return Written(changed, "restored")
 
-    def _note(self, id_: str) -> Note:
+    def _note(self, id_: str, what: str) -> Note:
+        """Return a note of this project by its id."""
         uid = self._resolve_id(id_)
         note = self._store().note(uid)
         if note is None:
             raise InvalidInput(
-                f"{uid} is no note: only notes have anchors.",
+                f"{uid} is no note: only notes can be {what}.",
                 hint="`stratum search --stratum notes` finds notes.",
+            )
+        _, project_id = self._store().record_id(uid) or (0, 0)
+        if project_id != self._place().project_id:
+            raise InvalidInput(
+                f"{uid} is a note of another project.", hint="Say it in a folder of that project."
             )
         return note
 

@@ -203,8 +203,8 @@ def m003_histories_and_what_tells_anchors_apart(db: apsw.Connection) -> None:
         """
         ALTER TABLE anchor ADD COLUMN signature TEXT;
         ALTER TABLE anchor ADD COLUMN namesakes INTEGER NOT NULL DEFAULT 0;
-        ALTER TABLE anchor ADD COLUMN ordinal INTEGER NOT NULL DEFAULT 1;
-        ALTER TABLE anchor ADD COLUMN twins INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE anchor ADD COLUMN peers INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE anchor ADD COLUMN ordinal INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE anchor ADD COLUMN copies INTEGER NOT NULL DEFAULT 0;
         ALTER TABLE anchor ADD COLUMN context TEXT;
         ALTER TABLE anchor ADD COLUMN within TEXT;

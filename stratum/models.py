@@ -17,6 +17,7 @@ Trust = Literal["proposed", "accepted", "rejected"]
 Scope = Literal["personal", "team"]
 
 NOTE_KINDS = ("fact", "decision", "gotcha", "fix", "howto", "todo")
+COMMIT_KINDS = ("commit", "merge", "revert")
 STRATA = ("code", "history", "notes", "session")
 MODES = ("hybrid", "lexical", "vector")
 SCOPES = ("personal", "team")
@@ -77,9 +78,9 @@ class Anchor:
     id of the file's content when the note was written, `body_hash` a hash of the symbol's tokens,
     of the lines or of the whole file's tokens, by the outline of `outline_version` (None: of a
     version before these were kept). What must not be mistaken for the place:
-    `namesakes` counts the definitions of this name in the file (0: not known), of which it is the
-    `ordinal`-th; `twins` counts those with this body, too, and `copies` the definitions of this
-    last name and body in the whole tree (0: not known). Of lines, `context` is a hash of their
+    `namesakes` counts the definitions of this name in the file, `peers` those that have this head
+    as well, of which it is the `ordinal`-th, and `copies` the definitions of this last name and
+    body in the whole tree; 0 stands for not known. Of lines, `context` is a hash of their
     neighbours and `within` tells of the definition they stand in.
     """
 
@@ -91,8 +92,8 @@ class Anchor:
     body_hash: str | None = None
     signature: str | None = None
     namesakes: int = 0
-    ordinal: int = 1
-    twins: int = 1
+    peers: int = 0
+    ordinal: int = 0
     copies: int = 0
     context: str | None = None
     within: str | None = None

@@ -31,7 +31,7 @@ _FULL_ID = re.compile(r"[a-z2-7]{12}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 # The fields of an anchor that are whole numbers, with the least value of each.
 _NUMBERS = {
-    "start_line": 1, "end_line": 1, "namesakes": 0, "ordinal": 1, "twins": 1, "copies": 0,
+    "start_line": 1, "end_line": 1, "namesakes": 0, "peers": 0, "ordinal": 0, "copies": 0,
     "outline_version": 1,
 }  # fmt: skip
 _HIDDEN = re.compile(f"\r|{HIDDEN}")  # bare carriage returns let a terminal overwrite a line
@@ -267,8 +267,8 @@ def _check_types(plain: dict[str, Any]) -> None:
         for name, least in _NUMBERS.items():
             value = anchor.get(name)
             _check(value is None or (type(value) is int and least <= value < 1 << 31), "anchors")
-        for name in ("namesakes", "ordinal", "twins", "copies"):
-            _check(anchor.get(name, 0) is not None, "anchors")
+        counts = [anchor.get(name, 0) for name in ("namesakes", "peers", "ordinal", "copies")]
+        _check(None not in counts and counts[2] <= counts[1] <= counts[0], "anchors")
         first, last = anchor.get("start_line"), anchor.get("end_line")
         _check((first is None) == (last is None) and (first or 0) <= (last or 0), "anchors")
 

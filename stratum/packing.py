@@ -5,6 +5,8 @@ The whole text, marker lines included, is at most `budget` tokens long by `token
 
 from __future__ import annotations
 
+import dataclasses
+import unicodedata
 from collections.abc import Sequence
 
 from stratum.models import Hit, Pack, Receipt
@@ -17,9 +19,12 @@ _MORE = "({} more left out: raise the budget or search.)"
 def pack(task: str, hits: Sequence[Hit], budget: int, *, withheld_stale: int = 0) -> Pack:
     """Choose and cut so that the text fits `budget` tokens; 0 gives an empty text.
 
+    What a hit holds stays on its line, whatever files, symbols and commits are called.
+
     Notes come first, then places to open, then past commits, each in the order given; places are
     grouped by file. An entry that does not fit is left out and the next one is tried.
     """
+    hits = [_flat_hit(hit) for hit in hits]
     chosen: list[Hit] = []
     text = ""
     for hit in hits:
@@ -41,8 +46,26 @@ def pack(task: str, hits: Sequence[Hit], budget: int, *, withheld_stale: int = 0
     return Pack(text, receipt)
 
 
+def _flat_hit(hit: Hit) -> Hit:
+    return dataclasses.replace(
+        hit,
+        title=_flat(hit.title),
+        text=_flat(hit.text),
+        path=None if hit.path is None else _flat(hit.path),
+        origin=_flat(hit.origin),
+        paths=tuple(map(_flat, hit.paths)),
+    )
+
+
+def _flat(text: str) -> str:
+    """Return a text with a space for each character that is none to be seen, such as line ends."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else " " for c in text)
+
+
 def _render(task: str, hits: Sequence[Hit], omitted: int) -> str:
-    lines = [f"# Where to look: {cut_to_tokens(' '.join(task.split()), _MAX_TASK)}"]
+    lines = [f"# Where to look: {cut_to_tokens(_flat(' '.join(task.split())), _MAX_TASK)}"]
     notes = [hit for hit in hits if hit.stratum == "notes"]
     if notes:
         lines.append("\n## Notes")
@@ -72,7 +95,7 @@ def _note_line(hit: Hit) -> str:
 
 def _past_line(hit: Hit) -> str:
     touched = f": {', '.join(hit.paths)}" if hit.paths else ""
-    return f"- {hit.title} ({hit.origin}){touched}"
+    return f"- {hit.title} ({hit.origin}; id {hit.id}){touched}"
 
 
 def _place_line(hit: Hit) -> str:

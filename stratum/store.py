@@ -933,6 +933,26 @@ class Store(HistoryStore):
             (project_id, path, low, high),
         )
 
+    def notes_on_bodies(self, project_id: int, hashes: Sequence[str]) -> list[Note]:
+        """Return the living notes with an anchor on a definition that had one of these bodies."""
+        return self._notes(
+            f"WHERE r.project_id = ? AND {_LIVING_NOTE} AND EXISTS (SELECT 1 FROM anchor a"
+            " WHERE a.record_id = r.id AND a.symbol IS NOT NULL"
+            " AND a.body_hash IN (SELECT value FROM json_each(?)))"
+            " ORDER BY r.created_at DESC, r.uid",
+            (project_id, json.dumps(list(hashes))),
+        )
+
+    def commits_starting(self, project_id: int, prefix: str) -> list[str]:
+        """Return the public ids of at most two commits whose own ids begin so."""
+        low, high = _prefix_range(prefix)
+        rows = self._rows(
+            "SELECT r.uid FROM history h JOIN record r ON r.id = h.record_id"
+            " WHERE h.project_id = ? AND h.commit_id >= ? AND h.commit_id < ? LIMIT 2",
+            (project_id, low, high),
+        )
+        return [row[0] for row in rows]
+
     def note_with_hash(self, project_id: int, text_hash: str) -> Note | None:
         """Return the living note whose text has this hash."""
         found = self._notes(

@@ -185,9 +185,10 @@ class Stamp(NamedTuple):
         """Tell whether an edit after a reading that began at `read_ns` would give another stamp.
 
         Clocks of file systems tick slowly: a file changed shortly before it was read may change
-        again within the same tick.
+        again within the same tick. A modification time in the future was set by a program.
         """
-        return read_ns - max(self.mtime_ns, self.ctime_ns) > _TICK_NS
+        mtime_ns = self.mtime_ns if self.mtime_ns <= read_ns else 0
+        return read_ns - max(mtime_ns, self.ctime_ns) > _TICK_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +268,16 @@ def is_generated(path: str, head: str) -> str:
     if long_lines and not _PROSE_NAME.fullmatch(name):
         return "generated: very long lines"
     return ""
+
+
+def is_left_out(folder: str) -> bool:
+    """Tell whether a folder of this name is never looked into."""
+    return folder == ".git" or os.fsencode(folder) in _FOLDERS
+
+
+def is_rules(path: str) -> bool:
+    """Tell whether a file says which others belong in the index."""
+    return path.rpartition("/")[2] in (".gitignore", ".stratumignore")
 
 
 def left_out_by_name(path: str) -> str:

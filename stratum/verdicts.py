@@ -351,9 +351,9 @@ class Verdicts:
         """Look for a place that is no longer where it was; None when it is nowhere."""
         if file_is_gone:
             renamed = self._renamed(note.commit).get(anchor.path)
-            if renamed is not None:
-                moved = dataclasses.replace(anchor, path=renamed)
-                verdict = self._compare(moved, self._files.standing(renamed))
+            content = self._files.standing(renamed) if renamed else None
+            if renamed and content and not self._has_copies(content.blob):
+                verdict = self._compare(dataclasses.replace(anchor, path=renamed), content)
                 if verdict.freshness != "gone":
                     return _as_moved(verdict)
         if anchor.copies != 1:  # one of several copies went: the others are not this one
@@ -364,6 +364,10 @@ class Verdicts:
             self._catch_up()
             found = self._elsewhere_in_tree(note, anchor, file_is_gone=file_is_gone)
         return found
+
+    def _has_copies(self, blob: str) -> bool:
+        """Tell whether a content stands in several places: git would choose one of them."""
+        return len(self._store().paths_of_blob(self._place().id, blob)) > 1
 
     def _elsewhere_in_tree(
         self, note: Note, anchor: Anchor, *, file_is_gone: bool

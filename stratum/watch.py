@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratum.tree import Stamp
+from stratum.tree import Stamp, is_left_out, is_rules
 
 # Looks may take this share of the time, and so many seconds at once before that counts: an agent's
 # searches all look, those of a script that asks hundreds in a second do not.
@@ -65,6 +65,8 @@ class Watch:
                 if path in folders:
                     break
                 folders.add(path)
+        # an empty folder may get its first file
+        folders |= {below for folder in list(folders) for below in self._below(folder)}
         self._folders = {folder: before.get(folder) or self._folder(folder) for folder in folders}
         self._stamps = stamps
         self._run_at = time.monotonic()
@@ -77,7 +79,9 @@ class Watch:
         if self._credit <= 0 or not self._folders:
             return Seen()
         changed = tuple(path for path, stamp in self._stamps.items() if self._stamp(path) != stamp)
-        whole = any(self._differs(folder, known) for folder, known in list(self._folders.items()))
+        folders = list(self._folders.items())
+        whole = any(self._differs(folder, known) for folder, known in folders)
+        whole = whole or any(map(is_rules, changed))
         self._credit -= time.monotonic() - begun
         return Seen(changed, whole)
 
@@ -105,6 +109,18 @@ class Watch:
             return True
         self._folders[folder] = now
         return False
+
+    def _below(self, folder: str) -> list[str]:
+        prefix = f"{folder}/" if folder else ""
+        try:
+            with os.scandir(self._root / folder) as entries:
+                return [
+                    prefix + entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) and not is_left_out(entry.name)
+                ]
+        except OSError:
+            return []
 
     def _folder(self, folder: str) -> tuple[int, int]:
         """Return the change time of a folder and a number for the names in it."""
