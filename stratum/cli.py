@@ -19,6 +19,7 @@ import sys
 import textwrap
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -30,7 +31,9 @@ from stratum.errors import EmbedderUnavailable, InvalidInput, NotFound, StratumE
 from stratum.models import (
     MODES,
     NOTE_KINDS,
+    STALE,
     STRATA,
+    Anchor,
     CheckReport,
     Entry,
     Filters,
@@ -38,10 +41,12 @@ from stratum.models import (
     Hit,
     IndexReport,
     Mode,
+    Note,
     OutlineResult,
     Progress,
     SearchResult,
     Status,
+    Verdict,
     Written,
     to_plain,
 )
@@ -55,6 +60,8 @@ READER_GONE = 141  # the same for a reader such as `head` that has seen enough
 _PLAIN_EVERY = 5.0  # seconds between two progress lines that are not on a terminal
 _DRAW_EVERY = 0.1  # seconds between two states of the line on a terminal
 _WIDEST_PLACE = 48  # characters up to which places are padded to a column
+_LEAST_ABOUT = 24  # characters on a terminal that what is said of a hit needs beside its place
+_ANY_WIDTH = sys.maxsize  # columns of what is no terminal
 _SKIPPED_NAMES = 3  # names shown for each reason why files were skipped
 _OUTPUT_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -83,7 +90,9 @@ class _Root(click.Group):
         try:
             code = super().invoke(ctx)
         except StratumError as error:
-            _show_error(error.to_dict(), as_json=ctx.meta.get("json", False))
+            _show_error(
+                error.to_dict(), as_json=ctx.meta.get("json", False), done=ctx.meta.get("done")
+            )
             code = error.exit_code
         except click.UsageError as error:
             if not ctx.meta.get("json", False):
@@ -124,12 +133,13 @@ def _make_encodable(*streams: IO[str]) -> None:
             reconfigure(errors="replace")
 
 
-def _show_error(error: dict[str, Any], *, as_json: bool) -> None:
+def _show_error(error: dict[str, Any], *, as_json: bool, done: Sequence[Any] | None = None) -> None:
+    """Say what went wrong; JSON has beside it what a command with several steps has done before."""
     from stratum.redact import redact_said
 
     error = redact_said(error)
     if as_json:
-        _print_json({"error": error})
+        _print_json({"error": error} if done is None else {"error": error, "done": done})
         return
     _say(click.style("Error:", fg="red") + f" {_clean(error['message'])}")
     if error["hint"]:
@@ -264,12 +274,16 @@ def search(
 @_command("""
     stratum get k3l2mnop4qrs
     stratum get k3l2 --json
+    stratum get 1f0c9d27ab
 """)
 @click.argument("id_", metavar="ID")
 @_project_option
 @_json_option
 def get(id_: str, project: str, as_json: bool) -> None:
-    """Show a note or a piece of code in full. The first 4 characters of its ID can be enough."""
+    """Show a note, a piece of code or a past commit in full.
+
+    The first 4 characters of its ID can be enough; of a commit also git's own id, from 7 digits on.
+    """
     with _open(project) as memory:
         entry = memory.get(id_)
     if as_json:
@@ -405,14 +419,16 @@ def verify(
             "That is not clear.",
             hint="Give IDs, or one ID with --at, or IDs with --undo, or --branch alone.",
         )
-    done = []
+    # an error later on does not undo what was done, so it is reported with the error
+    done = click.get_current_context().meta["done"] = []
     left = 0
 
     def show(written: Written) -> None:
         done.append(to_plain(written))
         if not as_json:
             places = (_place(a.path, a.start_line, a.end_line) for a in written.note.anchors)
-            click.echo(f"{written.note.id}  {written.action}  {', '.join(places)}".rstrip())
+            line = f"{written.note.id}  {written.action}  {', '.join(places)}"
+            click.echo(_wrapped(line.rstrip(), "  "))
 
     with _open(project) as memory:
         if branch:
@@ -577,7 +593,7 @@ def export(file: str, all_projects: bool, project: str) -> None:
         lines = memory.export(all_projects=all_projects)
         if file == "-":
             for line in lines:
-                click.echo(line)
+                click.echo(_escaped(line))
             return
         count = _write_whole(Path(file), lines) - 1  # the first line is the header
     _say(f"{count:,} notes written to {_clean(file)}")
@@ -778,12 +794,34 @@ def _notices(notices: Sequence[str]) -> None:
 
 
 def _print_json(plain: Any) -> None:
-    click.echo(json.dumps(plain, ensure_ascii=False, indent=2))
+    click.echo(
+        "\n".join(map(_escaped, json.dumps(plain, ensure_ascii=False, indent=2).split("\n")))
+    )
+
+
+def _escaped(line: str) -> str:
+    """Return a line of JSON that says the same with nothing in it that would steer a terminal."""
+    return (
+        line
+        if line.isprintable()
+        else "".join(c if _is_seen(c) else json.dumps(c)[1:-1] for c in line)
+    )
 
 
 def _clean(text: str) -> str:
     """Return a text on one line with nothing in it that would steer a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return (
+        text if text.isprintable() else "".join(c if _is_seen(c) else repr(c)[1:-1] for c in text)
+    )
+
+
+def _clean_lines(text: str) -> str:
+    """Return a text whose lines and tabs stay, with nothing else that would steer a terminal."""
+    return "\n".join("\t".join(map(_clean, line.split("\t"))) for line in text.split("\n"))
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 # results as text
@@ -841,62 +879,136 @@ def _print_withheld(count: int, cure: str) -> None:
 
 def _print_hits(hits: Sequence[Hit]) -> None:
     places = [_place(hit.path, hit.start_line, hit.end_line) for hit in hits]
-    wide = max((len(place) for place in places if len(place) <= _WIDEST_PLACE), default=0)
+    columns = _columns()
+    most = min(_WIDEST_PLACE, columns - _LEAST_ABOUT - 16)  # an id and two gaps
+    wide = max((len(place) for place in places if len(place) <= most), default=0)
     for hit, place in zip(hits, places, strict=True):
-        start = f"{click.style(hit.id, fg='yellow')}  {place:<{wide}}  "
-        click.echo(start + _cut(_about(hit), len(hit.id) + 4 + max(wide, len(place))))
-        touched = (f"touched {', '.join(hit.paths)}",) if hit.paths else ()
-        for line in (*hit.change, *touched):
+        start = f"{place:<{wide}}  " if place else ""
+        taken = len(hit.id) + 2 + len(start)
+        click.echo(f"{click.style(hit.id, fg='yellow')}  {start}", nl=False)
+        if columns - taken < _LEAST_ABOUT:
+            click.echo()
+            click.echo("  " + _cut(_about(hit), 2))
+        else:
+            click.echo(_cut(_about(hit), taken))
+        for line in _below(hit):
             click.echo("  " + _cut(_clean(line), 2))
 
 
 def _about(hit: Hit) -> str:
+    """Return what is said of a hit behind its place; its end may be cut, so that it is stale not.
+
+    Who made a commit and when stands on the line below.
+    """
     title = "" if hit.title == hit.path else hit.title
     text = " - ".join(_clean(part) for part in (title, hit.text) if part)
-    marks = ", ".join(part for part in (hit.freshness, *hit.tags, hit.origin) if part)
-    return f"{hit.kind} {text}" + (f" ({_clean(marks)})" if marks else "")
+    if hit.stratum == "history":
+        return f"{hit.kind} {text}"
+    stale = f"{hit.freshness} " if hit.freshness in STALE else ""
+    marks = ", ".join(
+        part for part in ("" if stale else hit.freshness, *hit.tags, hit.origin) if part
+    )
+    return f"{stale}{hit.kind} {text}" + (f" ({_clean(marks)})" if marks else "")
+
+
+def _below(hit: Hit) -> tuple[str, ...]:
+    """Return the lines below a hit: what changed, or from when a commit is and what it touched."""
+    if hit.stratum != "history":
+        return hit.change
+    return (": ".join(part for part in (hit.origin, ", ".join(hit.paths)) if part),)
+
+
+def _columns() -> int:
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if on_terminal else _ANY_WIDTH
 
 
 def _cut(text: str, taken: int) -> str:
     """Cut a text to what is left of the line on a terminal; a pipe gets all of it."""
-    if sys.stdout is None or not sys.stdout.isatty():
+    left = max(20, _columns() - taken)
+    if _cells(text) <= left:
         return text
-    left = max(20, shutil.get_terminal_size().columns - taken)
-    return text if len(text) <= left else text[: left - 1] + "…"
+    widths = itertools.accumulate(map(_cells, text))
+    return text[: sum(width < left for width in widths)] + "…"
+
+
+def _cells(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def _wrapped(text: str, indent: str) -> str:
+    """Break a line between words where a terminal is too narrow for it; a pipe gets it whole."""
+    columns = _columns()
+    if _cells(text) <= columns:
+        return text
+    return textwrap.fill(
+        text, columns, subsequent_indent=indent, replace_whitespace=False, expand_tabs=False,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _place(path: str | None, start: int | None, end: int | None) -> str:
     if path is None:
-        return "-"
+        return ""
     return _clean(path) + (f":{start}-{end}" if start else "")
 
 
 def _print_entry(entry: Entry) -> None:
-    head = [entry.id, _place(entry.path, entry.start_line, entry.end_line), entry.kind]
-    click.echo("  ".join([click.style(head[0], fg="yellow"), *head[1:], _clean(entry.title)]))
-    if entry.note is None:
-        # what a commit says stands above what it touched; code speaks for itself
-        said = [entry.text] if entry.text and entry.stratum == "history" else []
-        click.echo("\n\n".join([*said, entry.source] if entry.source else said or [entry.text]))
+    place = _place(entry.path, entry.start_line, entry.end_line)
+    head = [click.style(entry.id, fg="yellow"), place, entry.kind, _clean(entry.title)]
+    click.echo("  ".join(part for part in head if part))
+    if entry.note is not None:
+        _print_note(entry, entry.note)
         return
-    note = entry.note
+    # what a commit says stands above what it touched; code speaks for itself
+    said = [_prose(entry.text)] if entry.text and entry.stratum == "history" else []
+    source = [_clean_lines(entry.source)] if entry.source else []
+    click.echo("\n\n".join([*said, *source] or [_prose(entry.text)]))
+
+
+def _print_note(entry: Entry, note: Note) -> None:
     who = f"{note.author} via {note.agent}" if note.agent else note.author
     facts = [str(entry.freshness), note.trust, note.scope, who, note.updated_at, *note.tags]
-    click.echo(_clean(", ".join(facts)))
+    click.echo(_wrapped(_clean(", ".join(facts)), "  "))
     if entry.elsewhere:
-        click.echo(f"  {_clean(entry.elsewhere)}")
+        click.echo(_wrapped(f"  {_clean(entry.elsewhere)}", "  "))
     for anchor, verdict in zip(note.anchors, entry.verdicts, strict=True):
-        place = _place(anchor.path, anchor.start_line, anchor.end_line)
-        symbol = f" {_clean(anchor.symbol)}" if anchor.symbol else ""
-        reason = f": {_clean(verdict.reason)}" if verdict.reason else ""
-        click.echo(f"  at {place}{symbol} ({verdict.freshness}{reason})")
-        for line in verdict.change:
-            click.echo(f"     {_clean(line)}")
+        for line in _anchor_lines(anchor, verdict):
+            click.echo(_wrapped(line, "     "))
     if note.deleted_at:
-        click.echo(
-            f"  forgotten {note.deleted_at}; `stratum forget {note.id} --undo` brings it back"
-        )
-    click.echo(f"\n{entry.text}")
+        again = f"`stratum forget {note.id} --undo` brings it back"
+        click.echo(_wrapped(f"  forgotten {note.deleted_at}; {again}", "  "))
+    click.echo(f"\n{_prose(entry.text)}")
+
+
+def _anchor_lines(anchor: Anchor, verdict: Verdict) -> Iterator[str]:
+    """Yield where a note speaks of, what has become of it, and how it changed if it did."""
+    place = _place(anchor.path, anchor.start_line, anchor.end_line)
+    # a number counts only those with this head: it says which if all have it
+    number = f"#{anchor.ordinal}" if 1 < anchor.namesakes == anchor.peers else ""
+    symbol = f" {_clean(anchor.symbol)}{number}" if anchor.symbol else ""
+    said = "" if verdict.change else verdict.reason
+    if verdict.freshness == "moved":
+        now = _place(verdict.path, verdict.start_line, verdict.end_line)
+        name = verdict.symbol if verdict.symbol != anchor.symbol else None
+        said = f"now {now}" + (f" {name}" if name else "")
+    yield f"  at {place}{symbol} ({verdict.freshness}{f': {_clean(said)}' if said else ''})"
+    for line in verdict.change:
+        yield f"     {_clean(line)}"
+
+
+def _prose(text: str) -> str:
+    """Return a text of many lines for the terminal; those that are indented stay whole."""
+    return "\n".join(
+        line if line[:1].isspace() else _wrapped(line, "")
+        for line in _clean_lines(text).split("\n")
+    )
 
 
 def _print_outline(found: OutlineResult) -> None:
@@ -933,16 +1045,17 @@ def _print_status(found: Status) -> None:
         "version": found.version,
     }
     for name, value in rows.items():
-        click.echo(f"{name:<9} {_clean(value)}")
+        click.echo(_wrapped(f"{name:<9} {_clean(value)}", " " * 10))
     for reason in found.degraded:
-        click.echo(click.style("degraded ", fg="yellow") + f" {_clean(reason)}")
+        line = _wrapped(f"degraded  {_clean(reason)}", " " * 10)
+        click.echo(click.style(line[:8], fg="yellow") + line[8:])
 
 
 def _print_finding(finding: Finding) -> None:
     mark = click.style(f"{finding.result:<8}", fg=_COLOURS[finding.result])
     click.echo(f"{mark}{finding.check}: {_clean(finding.message)}")
     if finding.cure:
-        click.echo(f"{'':<8}-> {finding.cure}")
+        click.echo(f"{'':<8}-> {_clean(finding.cure)}")
 
 
 # progress

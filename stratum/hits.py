@@ -35,7 +35,7 @@ def note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:
         end_line=first.end_line,
         score=round(score, 6),
         freshness=judgement.freshness,
-        origin=origin(note),
+        origin=_flat(origin(note)),
         tags=note.tags,
         change=tuple(map(one_line, elsewhere or (worst_first[0] if worst_first else ()))),
     )

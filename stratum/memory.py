@@ -412,7 +412,7 @@ class Memory:
             if seen:
                 few = not seen.whole and len(seen.changed) <= _FEW_EDITS
                 self._index_within(EDIT_WAIT, seen.changed if few else None)
-        if seen or self._watch.overdue or self._read_history(EDIT_WAIT):
+        if self._read_history(EDIT_WAIT) or seen or self._watch.overdue:
             background.wake()  # for the rest: vectors, what could not be read at once
 
     def _read_history(self, seconds: float) -> bool:
