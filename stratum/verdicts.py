@@ -351,6 +351,8 @@ class Verdicts:
         """Look for a place that is no longer where it was; None when it is nowhere."""
         if file_is_gone:
             renamed = self._renamed(note.commit).get(anchor.path)
+            if renamed:
+                self._look_after_index()
             content = self._files.standing(renamed) if renamed else None
             if renamed and content and not self._has_copies(content.blob):
                 verdict = self._compare(dataclasses.replace(anchor, path=renamed), content)
@@ -359,11 +361,16 @@ class Verdicts:
         if anchor.copies != 1:  # one of several copies went: the others are not this one
             return None
         found = self._elsewhere_in_tree(note, anchor, file_is_gone=file_is_gone)
-        if found is None and not self._caught_up:
-            self._caught_up = True
-            self._catch_up()
+        if found is None and self._look_after_index():
             found = self._elsewhere_in_tree(note, anchor, file_is_gone=file_is_gone)
         return found
+
+    def _look_after_index(self) -> bool:
+        """Bring the index up to date once for an answer; return whether that was done now."""
+        done, self._caught_up = self._caught_up, True
+        if not done:
+            self._catch_up()
+        return not done
 
     def _has_copies(self, blob: str) -> bool:
         """Tell whether a content stands in several places: git would choose one of them."""

@@ -980,6 +980,43 @@ def test_a_past_fix_is_found_with_the_files_and_symbols_it_touched(
         memory.forget(hit.id)
 
 
+def test_a_history_that_is_not_there_does_not_look_empty(
+    memory: Memory, repository: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = Filters(stratum="history")
+    git(repository, "commit", "-q", "--allow-empty", "-m", "Fly a zeppelin")
+    assert memory.search("zeppelin", filters=only, mode="lexical").hits  # read on the spot
+    off = dataclasses.replace(settings, history_commits=0)
+    with Memory(off, repository) as without:
+        without.index()
+        found = without.search("zeppelin", filters=only)
+        assert (found.hits, found.notices[-1]) == (
+            (),
+            "The history is turned off: history_commits is 0.",
+        )
+    git(repository, "commit", "-q", "--allow-empty", "-m", "Land it")
+    monkeypatch.setenv("PATH", "/nowhere")
+    found = memory.search("zeppelin", filters=only, mode="lexical")
+    assert "Past commits are not read up to HEAD yet" in found.notices[-1]
+
+
+def test_a_commit_is_shown_by_its_own_id_too(memory: Memory, repository: Path) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    for id_ in (commit, commit[:7]):
+        assert memory.get(id_).title.startswith("Start the shop")
+    with pytest.raises(InvalidInput, match="is not an id"):
+        memory.get("0" * 12)
+
+
+def test_the_source_of_an_edited_file_is_shown_where_it_stands_now(
+    memory: Memory, repository: Path
+) -> None:
+    hit = memory.search("expire old carts", filters=Filters(kind="function")).hits[0]
+    path = repository / "shop/cart.py"
+    path.write_text("import os\n" * 5 + path.read_text())
+    assert memory.get(hit.id).source.startswith("def expire_old_carts")
+
+
 def test_a_commit_that_was_taken_back_says_so(memory: Memory, repository: Path) -> None:
     (repository / "a.py").write_text("a = 1\n")
     git(repository, "add", "-A")

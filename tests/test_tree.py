@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stratum.errors import InvalidInput, Unavailable
 from stratum.git import run_git
 from stratum.models import Skipped
-from stratum.tree import inside, is_generated, read_text, scan
+from stratum.tree import Stamp, inside, is_generated, read_text, scan
 
 both_modes = pytest.mark.parametrize("by_git", [True, False], ids=["git", "walk"])
 
@@ -588,3 +588,11 @@ def test_one_file_has_one_name_where_case_and_accents_may_be_written_freely(
     monkeypatch.setattr(os.path, "lexists", lambda _: True)
     assert inside(root, typed) == "Straße/Café.py"
     assert inside(root, "Straße/new.py") == "Straße/new.py"
+
+
+def test_a_time_in_the_future_does_not_keep_a_file_from_being_trusted() -> None:
+    second = 1_000_000_000
+    stamp = Stamp(1, 500 * second, 100 * second, 7)
+    assert stamp.settled(103 * second)
+    assert not stamp.settled(101 * second)
+    assert not Stamp(1, 100 * second, 50 * second, 7).settled(101 * second)

@@ -127,6 +127,51 @@ def test_a_copy_that_was_there_before_is_not_taken_for_the_one_that_went(
         assert fate(memory, note) == "gone"
 
 
+def test_a_copy_that_the_index_did_not_know_is_not_taken_for_the_one_that_went(
+    memory: Memory, repository: Path
+) -> None:
+    path = repository / "shop/cart.py"
+    (repository / "legacy.py").write_text(path.read_text())  # not indexed yet
+    symbol, whole = (
+        note_at(memory, "shop/cart.py::expire_old_carts"),
+        note_at(memory, "shop/cart.py"),
+    )
+    path.unlink()
+    assert [fate(memory, n) for n in (symbol, whole)] == ["gone", "gone"]
+
+
+def test_of_two_files_with_the_old_content_none_is_chosen(memory: Memory, repository: Path) -> None:
+    note = note_at(memory, "shop/cart.py::expire_old_carts")
+    text = (repository / "shop/cart.py").read_text()
+    git(repository, "rm", "-q", "shop/cart.py")
+    for name in ("one.py", "two.py"):
+        (repository / name).write_text(text)
+    commit(repository)
+    assert fate(memory, note) == "gone"
+
+
+def test_a_few_lines_under_the_same_name_in_another_class_are_a_coincidence(
+    settings: Settings, repository: Path
+) -> None:
+    body = "    def __str__(self):\n        return self.name\n"
+    (repository / "a.py").write_text(f"class Order:\n{body}")
+    with Memory(settings, repository) as memory:
+        memory.index()
+        note = note_at(memory, "a.py::Order.__str__")
+        (repository / "a.py").write_text("x = 1\n")
+        (repository / "zoo.py").write_text(f"class Animal:\n    legs = 4\n{body}")
+        assert fate(memory, note) == "gone"
+
+
+def test_an_outline_shows_the_notes_that_moved_into_the_file(
+    memory: Memory, repository: Path
+) -> None:
+    note = note_at(memory, "shop/cart.py::expire_old_carts")
+    piece = cut(repository / "shop/cart.py", "def expire_old_carts")
+    (repository / "shop/expiry.py").write_text(piece)
+    assert [hit.id for hit in memory.outline("shop/expiry.py").notes] == [note.id]
+
+
 def test_two_new_copies_are_not_chosen_between(memory: Memory, repository: Path) -> None:
     note = note_at(memory, "shop/cart.py::expire_old_carts")
     piece = cut(repository / "shop/cart.py", "def expire_old_carts")
@@ -295,6 +340,120 @@ def test_an_anchor_by_an_earlier_outline_is_compared_by_what_git_kept(
     assert fate(memory, note) == "fresh"
     edit(path, "1 + TAX_RATE", "1 - TAX_RATE")
     assert fate(memory, note) == "changed"
+
+
+SWAPPED = """def a(fast):
+    if fast:
+        timeout = 1
+    return timeout
+
+
+def b(fast):
+    if fast:
+        timeout = 2
+    return timeout
+"""
+LIMITS = """api:
+  limits:
+    cpu: 100m
+    memory: 1Gi
+worker:
+  limits:
+    cpu: 200m
+    memory: 1Gi
+"""
+
+
+@pytest.mark.parametrize("kept_by_git", [True, False])
+@pytest.mark.parametrize(
+    ("name", "text", "first", "second"),
+    [("t.py", SWAPPED, "= 1", "= 2"), ("t.yaml", LIMITS, "100m", "200m")],
+)
+def test_values_that_changed_places_are_not_followed(
+    settings: Settings, repository: Path, kept_by_git: bool, name: str, text: str,
+    first: str, second: str,
+) -> None:  # fmt: skip
+    path = repository / name
+    path.write_text(text)
+    if kept_by_git:
+        commit(repository)
+    with Memory(settings, repository) as memory:
+        memory.index()
+        note = note_at(memory, f"{name}:3")
+        swapped = text.replace(first, "?").replace(second, first).replace("?", second)
+        path.write_text(swapped)
+        assert fate(memory, note) == "changed"
+        path.write_text(f"# new\n{text}")
+        # without the old text only the definition around the line tells, and YAML has none
+        known = kept_by_git or name == "t.py"
+        assert fate(memory, note) == ("moved" if known else "changed")
+
+
+CONDITIONAL = """import sys
+if sys.platform == "win32":
+    def newline():
+        return CRLF
+else:
+    def newline():
+        return LF
+"""
+
+
+def test_definitions_that_exchanged_their_bodies_are_edited(
+    settings: Settings, repository: Path
+) -> None:
+    path = repository / "t.py"
+    path.write_text(CONDITIONAL)
+    with Memory(settings, repository) as memory:
+        memory.index()
+        windows, other = (note_at(memory, f"t.py::newline#{number}") for number in (1, 2))
+        path.write_text(CONDITIONAL.replace("CRLF", "?").replace("LF", "CRLF").replace("?", "LF"))
+        assert [fate(memory, n) for n in (windows, other)] == ["changed", "changed"]
+        path.write_text(
+            CONDITIONAL.replace("        return CRLF", "        x = 1\n        return x")
+        )
+        assert [fate(memory, n) for n in (windows, other)] == ["changed", "moved"]
+
+
+def test_a_definition_that_a_later_one_hides_is_changed(memory: Memory, repository: Path) -> None:
+    note = note_at(memory, "shop/cart.py::expire_old_carts")
+    with (repository / "shop/cart.py").open("a") as file:
+        file.write("\n\ndef expire_old_carts(carts, now):\n    return carts\n")
+    entry = memory.get(note.id)
+    assert (entry.freshness, entry.verdicts[0].reason) == (
+        "changed",
+        "expire_old_carts is defined once more",
+    )
+
+
+def test_an_edited_comment_changes_the_lines_it_stands_on(memory: Memory, repository: Path) -> None:
+    path = repository / "shop/cart.py"
+    edit(path, "        net = sum", "        # callers hold the lock\n        net = sum")
+    note = note_at(memory, "shop/cart.py:15")
+    edit(path, "callers hold the lock", "no lock is held here")
+    assert fate(memory, note) == "changed"
+    edit(path, "no lock is held here", "always x > 5")
+    note = memory.write("Above five.", anchors=["shop/cart.py:15"]).note
+    edit(path, "x > 5", "x < 5")
+    assert fate(memory, note) == "changed"
+
+
+def test_nothing_in_a_file_with_conflicts_is_served(memory: Memory, repository: Path) -> None:
+    note = note_at(memory, TOTAL)
+    path = repository / "shop/cart.py"
+    path.write_text(f"<<<<<<< HEAD\nA = 1\n=======\nA = 2\n>>>>>>> x\n{path.read_text()}")
+    entry = memory.get(note.id)
+    assert (entry.freshness, entry.verdicts[0].reason) == (
+        "changed",
+        "shop/cart.py has conflicts of a merge",
+    )
+
+
+def test_other_line_ends_change_nothing(memory: Memory, repository: Path) -> None:
+    notes = [note_at(memory, anchor) for anchor in (TOTAL, "shop/cart.py:3", "shop/cart.py:15-16")]
+    path = repository / "shop/cart.py"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert [fate(memory, n) for n in notes] == ["fresh"] * 3
 
 
 # branches
@@ -581,6 +740,19 @@ def test_check_of_a_branch_names_what_the_branch_breaks(memory: Memory, reposito
     assert memory.check(base="feature").stale == ()
 
 
+def test_check_of_a_branch_sees_what_had_moved_before(memory: Memory, repository: Path) -> None:
+    note = note_at(memory, "shop/cart.py::expire_old_carts")
+    piece = cut(repository / "shop/cart.py", "def expire_old_carts")
+    (repository / "shop/expiry.py").write_text(piece)
+    commit(repository)
+    assert fate(memory, note) == "moved"
+    git(repository, "checkout", "-q", "-b", "feature")
+    edit(repository / "shop/expiry.py", "86400", "3600")
+    commit(repository)
+    assert fate(memory, note) == "gone"
+    assert [hit.id for hit in memory.check(base="main").stale] == [note.id]
+
+
 @pytest.mark.parametrize("base", ["nowhere", "--all", "HEAD~99", ""])
 def test_check_of_a_base_that_is_not_there_says_so(memory: Memory, base: str) -> None:
     with pytest.raises(InvalidInput, match="git knows no commit"):
@@ -634,6 +806,42 @@ def test_verify_takes_a_note_of_another_branch_over(memory: Memory, repository: 
     assert fate(memory, note) == "other-branch"
     memory.verify(note.id)
     assert fate(memory, note) == "fresh"
+
+
+def test_verify_asks_which_of_several_is_meant(settings: Settings, repository: Path) -> None:
+    path = repository / "Till.java"
+    path.write_text(JAVA)
+    with Memory(settings, repository) as memory:
+        memory.index()
+        note = note_at(memory, "Till.java::Till.pay#2")
+        edit(path, "  int pay(String text) { return Integer.parseInt(text); }\n", "")
+        with pytest.raises(InvalidInput, match="Nobody can tell where"):
+            memory.verify(note.id)
+
+
+def test_verify_and_forget_stay_in_their_project(
+    memory: Memory, settings: Settings, tmp_path: Path
+) -> None:
+    note = note_at(memory, TOTAL)
+    other = tmp_path / "other"
+    other.mkdir()
+    make_repository(other, {"shop/cart.py": "x = 1\n"})
+    with Memory(settings, other) as elsewhere:
+        for act in (elsewhere.verify, elsewhere.forget):
+            with pytest.raises(InvalidInput, match="is a note of another project"):
+                act(note.id)
+    memory.forget(note.id)
+    with pytest.raises(InvalidInput, match="was forgotten"):
+        memory.verify(note.id)
+
+
+def test_undo_of_verify_loses_no_anchor_that_came_later(memory: Memory, repository: Path) -> None:
+    note = note_at(memory, TOTAL)
+    memory.verify(note.id)
+    memory.write(note.text, anchors=["shop/session.py::SessionStore.load"])
+    with pytest.raises(InvalidInput, match="got other anchors since"):
+        memory.verify(note.id, undo=True)
+    assert len((memory.get(note.id).note or note).anchors) == 2
 
 
 def test_reading_never_makes_a_note_fresher(memory: Memory, repository: Path) -> None:
@@ -696,3 +904,39 @@ def test_a_damaged_repository_never_gives_a_wrong_verdict(memory: Memory, reposi
     edit(repository / "shop/cart.py", "1 + TAX_RATE", "1 - TAX_RATE")
     assert fate(memory, note) == "other-branch"
     assert memory.search("note at", mode="lexical").withheld_stale == 1
+
+
+def script(folder: Path, body: str) -> Path:
+    """Put a program in the place of git."""
+    folder.mkdir()
+    program = folder / "git"
+    program.write_text(f"#!/bin/sh\n{body}\n")
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("answer", ["printf 'a\\0b'", "printf '\\377\\376\\n'", "true", "exit 3"])
+def test_an_answer_of_git_without_sense_is_no_verdict(
+    memory: Memory, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    note = note_at(memory, TOTAL)
+    git(repository, "commit", "-q", "--allow-empty", "-m", "Later")
+    monkeypatch.setenv("PATH", f"{script(tmp_path / 'bin', answer)}:/usr/bin:/bin")
+    assert fate(memory, note) == "other-branch"
+    assert memory.search("note at", mode="lexical").withheld_stale == 1
+    memory.check()
+
+
+def test_a_git_that_hangs_is_waited_for_once(
+    memory: Memory, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = note_at(memory, TOTAL)
+    git(repository, "commit", "-q", "--allow-empty", "-m", "Later")
+    calls = tmp_path / "calls"
+    program = script(tmp_path / "bin", f"echo x >> '{calls}'; exec sleep 60")
+    monkeypatch.setenv("PATH", f"{program}:/usr/bin:/bin")
+    monkeypatch.setattr(git_module.run_git, "__kwdefaults__", {"stdin": b"", "timeout": 0.3})
+    assert fate(memory, note) == "other-branch"
+    found = memory.search("note at", mode="lexical")
+    assert any("took longer than 0.3 s" in notice for notice in found.notices)
+    assert calls.read_text() == "x\n"

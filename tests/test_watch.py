@@ -54,6 +54,26 @@ def test_a_file_that_is_gone_calls_for_the_whole_tree(watched: Watch, tmp_path: 
     assert watched.look() == Seen(("src/deep/c.py",), whole=True)
 
 
+def test_the_first_file_of_an_empty_folder_calls_for_the_whole_tree(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    for name in ("empty", "node_modules"):
+        (tmp_path / name).mkdir()
+    watched = Watch(tmp_path)
+    watched.after(stamps(tmp_path, "a.py"), {})
+    (tmp_path / "node_modules/b.js").write_text("x = 1\n")
+    assert watched.look() == Seen()
+    (tmp_path / "empty/b.py").write_text("x = 1\n")
+    assert watched.look() == Seen((), whole=True)
+
+
+def test_other_rules_on_what_is_ignored_call_for_the_whole_tree(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("a\n")
+    watched = Watch(tmp_path)
+    watched.after(stamps(tmp_path, ".gitignore"), {})
+    (tmp_path / ".gitignore").write_text("bb\n")
+    assert watched.look() == Seen((".gitignore",), whole=True)
+
+
 def test_what_came_while_the_index_ran_is_found(watched: Watch, tmp_path: Path) -> None:
     before = watched.before()
     (tmp_path / "src/d.py").write_text("x = 1\n")
