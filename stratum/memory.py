@@ -154,7 +154,12 @@ class Memory:
         self._following = threading.Lock()
         self._anchoring = Anchoring(root, self._files, self._store, self._place, self._catch_up)
         self._verdicts = Verdicts(
-            root, self.worktree.git, self._files, self._store, self._place, self._catch_up
+            root,
+            lambda: self.worktree.git,
+            self._files,
+            self._store,
+            self._place,
+            self._catch_up,
         )
 
     def __enter__(self) -> Memory:

@@ -37,7 +37,7 @@ class Verdicts:
 
     Args:
         root: The top of the worktree.
-        has_git: Whether git keeps it.
+        has_git: Tells whether git keeps it: a folder may become a repository.
         files: Its files as they stand.
         store: Gives the open store.
         place: Gives the worktree's row as it stands.
@@ -48,7 +48,7 @@ class Verdicts:
     def __init__(
         self,
         root: Path,
-        has_git: bool,
+        has_git: Callable[[], bool],
         files: Files,
         store: Callable[[], Store],
         place: Callable[[], Worktree],
@@ -66,6 +66,7 @@ class Verdicts:
         self._renames: dict[tuple[str, str | None], dict[str, str]] = {}
         self._staged: object = None
         self._old: dict[tuple[str, str], FileContent | None] = {}
+        self._bodies: dict[str, set[tuple[str, str | None]]] = {}
         self._caught_up = False
         self._lock = threading.RLock()
         self.trouble = ""
@@ -120,20 +121,27 @@ class Verdicts:
                 if blob in raw
             }
             held = set()
-            bodies: set[tuple[str, str | None]] | None = None
             for note in notes:
-                verdicts = []
-                for anchor in note.anchors:
-                    path = places[note.id, anchor]
-                    verdict = self._compare(dataclasses.replace(anchor, path=path), stood.get(path))
-                    if verdict.freshness == "gone" and anchor.symbol and anchor.copies == 1:
-                        bodies = self._bodies_left(commit) if bodies is None else bodies
-                        if (last_name(anchor.symbol), anchor.body_hash) in bodies:
-                            verdict = dataclasses.replace(verdict, freshness="moved")
-                    verdicts.append(verdict)
+                verdicts = [
+                    self._held(commit, anchor, places[note.id, anchor], stood)
+                    for anchor in note.anchors
+                ]
                 if verdicts and worst(verdicts) not in STALE:
                     held.add(note.id)
+            self._bodies.clear()
         return held
+
+    def _held(
+        self, commit: str, anchor: Anchor, path: str, stood: dict[str, FileContent | None]
+    ) -> Verdict:
+        """Judge an anchor by a commit's files; what is gone from its path may have moved before."""
+        verdict = self._compare(dataclasses.replace(anchor, path=path), stood.get(path))
+        if verdict.freshness == "gone" and anchor.symbol and anchor.copies == 1:
+            if commit not in self._bodies:
+                self._bodies[commit] = self._bodies_left(commit)
+            if (last_name(anchor.symbol), anchor.body_hash) in self._bodies[commit]:
+                return dataclasses.replace(verdict, freshness="moved")
+        return verdict
 
     def _bodies_left(self, commit: str) -> set[tuple[str, str | None]]:
         """Return (last name, body hash) of what files defined in a commit that changed since."""
@@ -149,7 +157,7 @@ class Verdicts:
 
     def _elsewhere(self, notes: Sequence[Note]) -> dict[str, str]:
         """Return why notes are not of this branch, by id; those that are, are left out."""
-        if not self._has_git:
+        if not self._has_git():
             return {}
         try:
             head, branch = git.head(self._root)
@@ -229,7 +237,7 @@ class Verdicts:
             if content is not None:
                 content.know(name, definitions, sound=entries[path].complete)
         missing = [path for path, content in contents.items() if content is None]
-        if missing and self._has_git:
+        if missing and self._has_git():
             contents.update(self._left_out(missing))
         self._fetch_old(anchors, contents)
         return contents
@@ -245,7 +253,7 @@ class Verdicts:
             if anchor.start_line and not anchor.symbol and anchor.blob
             and (content := contents[anchor.path]) and content.blob != anchor.blob
         }  # fmt: skip
-        if not wanted or not self._has_git:
+        if not wanted or not self._has_git():
             return
         try:
             raw = git.blobs(self._root, {blob for _, blob in wanted})
@@ -272,7 +280,7 @@ class Verdicts:
 
     def before(self, anchor: Anchor) -> FileContent | None:
         """Return the file as it was when the anchor was made; None where git does not have it."""
-        if not self._has_git or anchor.blob is None:
+        if not self._has_git() or anchor.blob is None:
             return None
         return self._kept(anchor.path, anchor.blob)
 
@@ -393,7 +401,7 @@ class Verdicts:
 
     def _stood_at(self, note: Note, path: str) -> FileContent | None:
         """Return what stood at a path in a note's commit: a copy was there before the move."""
-        if not self._has_git or note.commit is None:
+        if not self._has_git() or note.commit is None:
             return None
         try:
             blob = git.blob_ids(self._root, note.commit, [path]).get(path)
@@ -440,7 +448,7 @@ class Verdicts:
 
     def _changed_by(self, note: Note, anchor: Anchor) -> str:
         """Return in a few words which commit made an anchor stale, "" if that is not known."""
-        if not (self._has_git and note.commit):
+        if not (self._has_git() and note.commit):
             return ""
         head = git.head(self._root)[0]
         at_head = git.blob_ids(self._root, head, [anchor.path]) if head else {}
@@ -466,7 +474,7 @@ class Verdicts:
         return self._compare(anchor, content).freshness in STALE
 
     def _renamed(self, commit: str | None, until: str | None = None) -> dict[str, str]:
-        if not self._has_git or commit is None:
+        if not self._has_git() or commit is None:
             return {}
         key = commit, until
         if key not in self._renames:
