@@ -10,6 +10,7 @@ Must not know how a tree is walked, or what becomes of symbols and tokens.
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import re
 from collections.abc import Callable, Iterator
@@ -87,7 +88,9 @@ class Grammar:
     `special` holds rules that none of these can express. In a `generic` language "<" may open type
     arguments. `joined` are literals side by side that are one, `sums` what may join literals by
     "+". A blank inside `directives` does not count. `groups` says which parentheses do not.
-    `mask` hides what may keep a source from being parsed in comments of the same length.
+    `mask` hides what may keep a source from being parsed in comments of the same length. Comments
+    that `commands` matches at their start are compiled or executed: they count. Where its group
+    `more` matches, so do the comments in the lines right below.
     """
 
     package: str
@@ -113,6 +116,7 @@ class Grammar:
     special: dict[str, Rule] = field(default_factory=dict)
     generic: bool = False
     mask: Callable[[bytes], tuple[bytes, Macros]] | None = None
+    commands: bytes = b""
 
 
 class Walk(Protocol):
@@ -125,6 +129,7 @@ class Walk(Protocol):
     members: set[int]  # nodes that are members of something with a name
     exported: set[int]  # nodes that others see from outside the file
     keys: set[int]  # strings that may as well be written as names
+    outside: dict[int, tuple[bytes, ...]]  # what else counts in the definition that a node makes
 
     def text(self, node: Node | None) -> str:
         """Return a node's text, "" for none."""
@@ -134,6 +139,9 @@ class Walk(Protocol):
 
     def attributes_of(self, node: Node) -> str:
         """Return the decorators in the wrapper around a definition."""
+
+    def comment_before(self, between: frozenset[bytes]) -> bytes:
+        """Return the comment that stands here, or before tokens of `between`, b"" for none."""
 
     def push(self, *items: Node | bytes) -> None:
         """Put items, in the order given, before everything that is still to be walked."""
@@ -587,6 +595,18 @@ def _jsx_text(walk: Walk, node: Node) -> None:
         walk.tokens.append(b"t" + first)
 
 
+def _jsx_attribute(walk: Walk, node: Node) -> None:
+    """Walk an attribute between JSX tags, in whose strings a backslash is a letter."""
+    items: list[Node | bytes] = []
+    for child in node.children:
+        if child.type == "string":
+            text = walk.source[child.start_byte + 1 : child.end_byte - 1]
+            items += (b"q", b"s" + text.replace(b"&apos;", b"'").replace(b"&quot;", b'"'))
+        else:
+            items.append(child)
+    walk.push(*items)
+
+
 def _go_type(walk: Walk, node: Node) -> list[Definition]:
     value = node.child_by_field_name("type")
     kinds = {"struct_type": "struct", "interface_type": "interface"}
@@ -614,6 +634,41 @@ def _go_values(kind: str) -> Definer:
         return [Definition(name, kind) for name in names if name[:1].isupper()]
 
     return define
+
+
+def _go_constants(walk: Walk, node: Node) -> None:
+    """Walk constants; one without a value repeats the last one, and `iota` counts them."""
+    repeated, place = b"", False
+    specs = (child for child in node.children if child.type == "const_spec")
+    for index, spec in enumerate(specs):
+        value = spec.child_by_field_name("value")
+        if value is not None:
+            first = spec.child_by_field_name("type") or value
+            written = walk.source[first.start_byte : value.end_byte]
+            place = _IOTA.search(written) is not None
+            if not _QUOTE.search(written):  # else blanks have a meaning
+                written = b"".join(written.split())
+            # Not the text itself: a thousand constants may repeat one of a megabyte.
+            repeated = hashlib.blake2b(written, digest_size=8).hexdigest().encode()
+        walk.outside[spec.id] = (
+            *((repeated,) if value is None else ()),
+            *((b"%d" % index,) if place else ()),
+        )
+    walk.wrap(node)
+
+
+_IOTA = re.compile(rb"\biota\b")
+_QUOTE = re.compile(rb"[\"'`]")
+
+
+def _go_import(walk: Walk, node: Node) -> None:
+    """Take the comment before `import "C"`, which is a source in C."""
+    is_c = walk.text(node.child_by_field_name("path")) == '"C"'
+    source = walk.comment_before(_GO_IMPORT) if is_c else b""
+    walk.push(*((source,) if source else ()), *node.children)
+
+
+_GO_IMPORT = frozenset({b"import", b"(", STATEMENT})
 
 
 def _go_member(walk: Walk, node: Node) -> list[Definition]:
@@ -815,6 +870,22 @@ def _c_field(walk: Walk, node: Node) -> list[Definition]:
     return [Definition(name, _c_function_kind(walk, name))]
 
 
+def _cpp_members(walk: Walk, node: Node) -> None:
+    """Walk the members of a class; for those that are not public it counts."""
+    is_class = bool(walk.scopes) and walk.scopes[-1][1] == "class"
+    section = b"private" if is_class else b"public"
+    pending = [*reversed(node.children)]
+    while pending:
+        child = pending.pop()
+        if child.type == "access_specifier":
+            section = walk.source[child.start_byte : child.end_byte]
+        elif child.type.startswith("preproc_"):
+            pending += reversed(child.children)
+        elif section != b"public":
+            walk.outside[child.id] = (section,)
+    walk.descend(node)
+
+
 def _c_typedef(walk: Walk, node: Node) -> list[Definition]:
     target, _ = _c_declared(node)
     value = node.child_by_field_name("type")
@@ -948,14 +1019,30 @@ def _ruby_assignment(walk: Walk, node: Node) -> list[Definition]:
     return [Definition(walk.text(left), "class" if made else "constant")]
 
 
+def _ruby_body(walk: Walk, node: Node) -> None:
+    """Walk a body; methods below a bare `private` or `protected` are that."""
+    section = ""
+    for child in node.children:
+        if child.type == "identifier" and walk.text(child) in _RUBY_ACCESS:
+            section = walk.text(child)
+        elif section not in ("", "public") and child.type in ("method", "call"):
+            walk.outside[child.id] = (section.encode(),)
+    walk.sequence(node)
+
+
+_RUBY_ACCESS = ("public", "private", "protected", "module_function")
+
+
 def _ruby_call(walk: Walk, node: Node) -> list[Definition]:
     method = node.child_by_field_name("method")
     if method is None or node.child_by_field_name("receiver") is not None or not walk.scopes:
         return []
-    if walk.text(method) not in ("attr_reader", "attr_writer", "attr_accessor"):
-        return []
     arguments = node.child_by_field_name("arguments")
     names = arguments.named_children if arguments is not None else []
+    if walk.text(method) in _RUBY_ACCESS[1:]:  # "private def f"
+        walk.outside.update((name.id, (walk.text(method).encode(),)) for name in names)
+    if walk.text(method) not in ("attr_reader", "attr_writer", "attr_accessor"):
+        return []
     symbols = [walk.text(name)[1:] for name in names if name.type == "simple_symbol"]
     return [Definition(name, "property") for name in symbols]
 
@@ -1055,6 +1142,11 @@ _JS_SPECIAL: dict[str, Rule] = {
     "return_statement": _js_return,
     "yield_expression": _js_return,
 }
+_JS_COMMANDS = (
+    rb"\A#!|///[ \t]*<(?:reference|amd-)"
+    rb"|/\*\s*(?:webpack[A-Z]\w*\s*:|@vite-ignore\b|[#@]__[A-Z_]+__)"
+    rb"|/[/*](?:.*?[\s*])?@(?:jsx(?:Frag|Runtime|ImportSource)?|(?:jest|vitest)-environment)\b"
+)
 _JS_STATEMENTS = tuple(
     "program statement_block class_body switch_case switch_default for_statement".split()
 )
@@ -1092,6 +1184,7 @@ _TYPESCRIPT = Grammar(
         "intersection_type": _ts_union,
     },
     generic=True,
+    commands=_JS_COMMANDS,
 )
 _C = Grammar(
     "tree_sitter_c",
@@ -1144,6 +1237,8 @@ GRAMMARS: dict[str, Grammar] = {
             "for_statement": _python_for,
             "interpolation": _interpolation,
         },
+        commands=rb"\A#!|(?P<more># /// script\b)|#[ \t]*(?:cython|distutils):"
+        rb"|#[ \t]*(?:(?:-\*-|vim?:).*?|(?:file)?(?:en)?)coding[:=]",
     ),
     "javascript": Grammar(
         "tree_sitter_javascript",
@@ -1155,10 +1250,15 @@ GRAMMARS: dict[str, Grammar] = {
         quoted=("string",),
         dropped=(";",),
         groups=_JS_GROUPS,
-        special=_JS_SPECIAL,
+        special={**_JS_SPECIAL, "jsx_attribute": _jsx_attribute},
+        commands=_JS_COMMANDS,
     ),
     "typescript": _TYPESCRIPT,
-    "tsx": replace(_TYPESCRIPT, function="language_tsx"),
+    "tsx": replace(
+        _TYPESCRIPT,
+        function="language_tsx",
+        special={**_TYPESCRIPT.special, "jsx_attribute": _jsx_attribute},
+    ),
     "go": Grammar(
         "tree_sitter_go",
         {
@@ -1186,6 +1286,8 @@ GRAMMARS: dict[str, Grammar] = {
             after=frozenset({b"{"}),
         ),
         special={
+            "const_declaration": _go_constants,
+            "import_spec": _go_import,
             "for_clause": _go_head,
             "if_statement": _go_head,
             "expression_switch_statement": _go_head,
@@ -1194,6 +1296,8 @@ GRAMMARS: dict[str, Grammar] = {
             "float_literal": _number,
             "imaginary_literal": _number,
         },
+        commands=rb"//go:|//export\s|//[ \t]*\+build\b"
+        rb"|(?P<more>(?<=[ \t])/[/*]\s*(?i:(?:unordered )?output:))",  # tested in examples
     ),
     "rust": Grammar(
         "tree_sitter_rust",
@@ -1225,6 +1329,7 @@ GRAMMARS: dict[str, Grammar] = {
             "token_repetition_pattern": _rust_tokens,
             "expression_statement": _rust_statement,
         },
+        commands=rb"\A#!",
     ),
     "java": Grammar(
         "tree_sitter_java",
@@ -1262,6 +1367,7 @@ GRAMMARS: dict[str, Grammar] = {
         wraps=("template_declaration",),
         anonymous=("lambda_expression",),
         strings=(*_C.strings, "raw_string_literal"),
+        special={**_C.special, "field_declaration_list": _cpp_members},
         generic=True,
     ),
     "c_sharp": Grammar(
@@ -1317,7 +1423,9 @@ GRAMMARS: dict[str, Grammar] = {
         strings=("subshell", "regex", "heredoc_body", "bare_string", "bare_symbol", "character"),
         quoted=("string", "delimited_symbol"),
         dropped=(";",),
-        special={"argument_list": _arguments},
+        special={"argument_list": _arguments, "body_statement": _ruby_body},
+        commands=rb"\A#!|(?i:#[ \t]*(?:-\*-.*?)?(?:(?:en)?coding|frozen[_-]string[_-]literal"
+        rb"|shareable[_-]constant[_-]value|warn[_-]indent)[ \t]*[:=])",
     ),
     "php": Grammar(
         "tree_sitter_php",
@@ -1336,6 +1444,8 @@ GRAMMARS: dict[str, Grammar] = {
         anonymous=("anonymous_function", "arrow_function"),
         strings=("heredoc", "nowdoc", "text", "shell_command_expression"),
         quoted=("string", "encapsed_string"),
+        commands=rb"/\*\*.*?@(?:(?!SuppressWarnings\b)[A-Z]\w*+[(\\]"
+        rb"|(?:dataProvider|depends|testWith|test|before|after|beforeClass|afterClass)\b)",
     ),
 }
 

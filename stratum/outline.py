@@ -4,7 +4,8 @@ Owns the walk over a syntax tree, and the normal form in which two pieces of sou
 which is what a formatter may change: comments, white space, quote style, optional semicolons,
 trailing commas, the spelling of numbers, literals split in two, and parentheses without which the
 same tree would be read. Every other token and the block it stands in counts, and so do the words of
-a Python docstring. In doubt a difference counts: a note withheld is better than a false one shown.
+a Python docstring and of a comment that is compiled or executed. In doubt a difference counts: a
+note withheld is better than a false one shown.
 What the node types of a language mean is said in `stratum.grammars`.
 
 One walk over the syntax tree collects tokens, comments and definitions together. A symbol is a
@@ -153,6 +154,10 @@ def _fold(text: str, limit: int) -> str:
     return folded if len(folded) <= limit else folded[: limit - 1].rstrip() + "…"
 
 
+def _folded(source: bytes) -> bytes:
+    return b" ".join(source.split())
+
+
 def _bounded(source: bytes, start: int, end: int, limit: int) -> int:
     """Return where a range ends that is to be cut: not inside a word, which may be a secret."""
     if end - start <= limit:
@@ -235,12 +240,17 @@ class _Walk(Walk):
         self.members = set()
         self.exported = set()
         self.keys = set()
+        self.outside = {}
         self.groups: list[_Group] = []
         self.no_sums: set[int] = set()
         self.docstrings: set[int] = set()
         self._outer: dict[int, _Outer] = {}
         self._comment_ending: dict[int, int] = {}
         self._stack: list[Item] = []
+        self._commands = _commands(language)
+        self._heading = 0  # so many tokens are comments before all code
+        self._command_above = (0, -9, 0)  # the last run: first token, one behind the last, row
+        self._more_below = -9  # the row of a comment that goes on in the next one
         self.macros: dict[int, int] = {}  # start and end of those that the parser did not see
 
     def run(self, root: Node) -> None:
@@ -294,10 +304,51 @@ class _Walk(Walk):
         if column > 400 or self.source[node.start_byte - column : node.start_byte].strip():
             column = -1
         end_row = _last_row(node)
+        if self._commands:
+            self._command(node, end_row, alone=column >= 0)
         comment = _Comment(node.start_byte, node.end_byte, row, end_row, len(self.tokens))
         if column >= 0:
             self._comment_ending[end_row] = len(self.comments)
         self.comments.append(comment)
+
+    def _command(self, node: Node, end_row: int, *, alone: bool) -> None:
+        """Count a comment that is compiled or executed, in the definition right below it if any."""
+        row, start, end = node.start_point[0], node.start_byte, node.end_byte
+        match = self._commands.match(self.source, start, end) if self._commands else None
+        if match is None and not (alone and self._more_below == row - 1):
+            return
+        if match is None or match.lastgroup:
+            self._more_below = end_row
+        tokens = self.tokens
+        first = len(tokens)
+        tokens.append(_folded(self.source[start:end]))
+        if first == self._heading:
+            self._heading += 1
+        elif alone:
+            first, row = self._begin(first, row)
+            self._command_above = (first, len(tokens), row)
+
+    def _begin(self, token: int, row: int) -> tuple[int, int]:
+        """Return where something starts, with the comments that count right above it."""
+        first, end, above = self._command_above
+        if token == end or (token == end + 1 and self.tokens[end] == STATEMENT):
+            return first, above
+        return token, row
+
+    def comment_before(self, between: frozenset[bytes]) -> bytes:
+        tokens, comments = self.tokens, self.comments
+        index = len(comments) - 1
+        at = comments[index].tokens_before if comments else 0
+        if index < 0 or len(tokens) - at > 9 or not between.issuperset(tokens[at:]):
+            return b""
+        pieces: list[bytes] = []
+        while index >= 0 and comments[index].tokens_before == at:
+            comment = comments[index]
+            pieces.append(_folded(self.source[comment.start : comment.end]))
+            if index == 0 or comments[index - 1].last_row < comment.first_row - 1:
+                break
+            index -= 1
+        return b" ".join(reversed(pieces))
 
     def sequence(self, node: Node) -> None:
         items: list[Item] = []
@@ -370,6 +421,8 @@ class _Walk(Walk):
         if node.type == "export_statement" or node.id in self.exported:
             self.exported.update(child.id for child in named)
         if len(inner) == 1:
+            if node.id in self.outside:
+                self.outside[inner[0].id] = self.outside[node.id]
             self._outer[inner[0].id] = outer or _Outer(
                 len(self.tokens),
                 self._head(node),
@@ -409,22 +462,23 @@ class _Walk(Walk):
         children = node.children
         if node.type == "class_definition":  # "class A():"
             children = [c for c in children if c.type != "argument_list" or c.child_count > 2]
-        self.push(*children, (_Walk._leave, (node, found, inside)))
+        self.push(*children, *self.outside.pop(node.id, ()), (_Walk._leave, (node, found, inside)))
 
     def _find(self, node: Node, outer: _Outer, definition: Definition) -> _Found:
         body, doc = definition.body, ""
         if body is not None and self.language == "python":
             doc = _first_line(self.take_docstring(body))
+        first_token, first_row = self._begin(outer.first_token, outer.first_row)
         return _Found(
             name=self.qualify(definition.name),
             kind=self._kind(definition.kind),
-            first_row=outer.first_row,
+            first_row=first_row,
             last_row=max(outer.last_row, _last_row(node)),
             doc=doc
             or self._doc_above(outer.first_row, outer.first_token)
             or self._doc_above(node.start_point[0], outer.first_token),
             signature=(outer.signature, node.end_byte if body is None else body.start_byte),
-            first_token=outer.first_token,
+            first_token=first_token,
         )
 
     def _leave(self, state: tuple[Node, list[_Found], bool]) -> None:
@@ -645,7 +699,7 @@ class _Walk(Walk):
             return self.docstring
         first_symbol = self.found[0].first_row if self.found else -1
         for index, comment in enumerate(self.comments[:200]):
-            if comment.tokens_before > 1:
+            if comment.tokens_before - self._heading > 1:
                 break
             follows = index + 1 < len(self.comments) and (
                 self.comments[index + 1].first_row == comment.last_row + 1
@@ -721,7 +775,7 @@ def _uncomment(text: str) -> list[str]:
     lines = []
     for line in text.split("\n"):
         bare = line.strip()
-        bare = re.sub(r"^(?:/\*+!?|//[/!]*|#+[:!]?|\*+(?!/)|<!--)|\*+/$|-->$", "", bare).strip()
+        bare = re.sub(r"^(?:/\*+!?|//[/!]*|#+:?|\*+(?!/)|<!--)|\*+/$|-->$", "", bare).strip()
         bare = re.sub(r"\s*\*+/$", "", bare)
         bare = re.sub(r"</?[A-Za-z][\w.:]*(?:\s[^<>]*)?/?>", "", bare).strip()
         lines.append("" if _PRAGMA.match(bare) or not re.search(r"\w", bare) else bare)
@@ -775,6 +829,13 @@ def _rules(language: str) -> dict[int, Rule]:
     for name, rule in grammar.special.items():
         add([name], rule)
     return rules
+
+
+@functools.cache
+def _commands(language: str) -> re.Pattern[bytes] | None:
+    """Compile what tells comments that count, when it is first needed."""
+    pattern = GRAMMARS[language].commands
+    return re.compile(pattern, re.DOTALL) if pattern else None
 
 
 _parsers = threading.local()  # a parser keeps state: one per thread and language

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import textwrap
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -367,6 +368,8 @@ SAME = [
     ("javascript", "x = {'a': (1), b: [(2)]}", "x = {a: 1, 'b': [2]}"),
     ("javascript", ";(a).b; ;[1].map(x)", ";(a).b\n[1].map(x)".replace("\n[", "\n;[")),
     ("javascript", "x = 1.50e+10 + 0XAB + 5.", "x = 1.5e10 + 0xab + 5"),
+    ("javascript", "return <a b='x'/>", 'return <a b="x"/>'),
+    ("tsx", "return <a b='say \"x\"'/>", 'return <a b="say &quot;x&quot;"/>'),
     ("typescript", "type T = | A | (B)", "type T = A | (B)"),
     ("typescript", "let x: (A | B)", "let x: A | B"),
     ("go", "if (a > b) {\n}", "if a > b {\n}"),
@@ -463,6 +466,9 @@ DIFFERENT = [
     ("javascript", "x = a+ ++b", "x = a++ +b"),
     ("typescript", "let x: string = a", "let x: number = a"),
     ("tsx", "return <b>x</b>", "return <i>x</i>"),
+    ("javascript", 'return <a b="\\\'"/>', 'return <a b="\'"/>'),
+    ("tsx", "return <a b='\\\"'/>", "return <a b='\"'/>"),
+    ("javascript", "return <a b='x  y'/>", "return <a b='x y'/>"),
     ("go", "for ; a > b; {\n}", "for a > b; ; {\n}"),
     ("go", 'x := "a b"', 'x := "a  b"'),
     ("go", "a <- b", "a < -b"),
@@ -751,6 +757,219 @@ def test_comments_and_white_space_do_not_change_a_hash(language: str) -> None:
     plain = f"g(1){end}\n{indent}h(2){end}" if language == "python" else f"g(1){end}\nh(2){end}"
     loose = f"g( 1 ){end}  {mark} one\n\n{indent}{mark} two\n{indent}h(  2 ){end}"
     assert hash_of(plain, language) == hash_of(loose, language)
+
+
+COMMANDS = [
+    ("python", "#!/usr/bin/env python3\nx = 1\n", "env python3", "env python2"),
+    ("python", "# -*- coding: utf-8 -*-\nx = 1\n", "utf-8", "latin-1"),
+    ("python", "#!/bin/x\n# vim: set fileencoding=utf-8 :\nx = 1\n", "utf-8", "latin-1"),
+    ("python", '# /// script\n# dependencies = [\n#   "a",\n# ]\n# ///\n', '"a"', '"b"'),
+    ("javascript", "#!/usr/bin/env node\nx()\n", "node", "bun"),
+    ("javascript", "/** @jsx h */\nx = <a/>\n", "jsx h", "jsx g"),
+    ("javascript", "/**\n * Of a page.\n * @jest-environment jsdom\n */\nx()\n", "jsdom", "node"),
+    ("javascript", 'import(/* webpackChunkName: "a" */ "b")\n', '"a"', '"c"'),
+    ("typescript", '/// <reference types="node" />\nlet x\n', "node", "bun"),
+    ("tsx", "/** @jsxImportSource a */\nlet x = <a/>\n", "Source a", "Source b"),
+    ("go", "//go:build linux\n\npackage p\n", "linux", "darwin"),
+    ("go", "// +build linux\n\npackage p\n", "linux", "darwin"),
+    ("go", '// #include <a.h>\n// int f();\nimport "C"\n', "a.h", "b.h"),
+    ("go", '/*\n#include <a.h>\n*/\nimport "C"\n', "a.h", "b.h"),
+    ("go", 'import (\n\t// #include <a.h>\n\t"C"\n)\n', "a.h", "b.h"),
+    ("go", "//go:embed a.html\nvar page string\n", "a.html", "b.html"),
+    ("go", "//export run\nfunc f() {}\n", "export run", "export walk"),
+    ("go", "func ExampleF() {\n\tf()\n\t// Output:\n\t// one\n\t// two\n}\n", "two", "2"),
+    ("rust", "#!/usr/bin/env run-cargo-script\nfn f() {}\n", "run-cargo-script", "rust"),
+    ("ruby", "#!/usr/bin/env ruby\nf\n", "ruby", "jruby"),
+    ("ruby", "# frozen_string_literal: true\nf\n", "true", "false"),
+    ("ruby", "# -*- encoding: utf-8 -*-\nf\n", "utf-8", "ascii"),
+    ("php", '/**\n * Show it.\n * @Route("/a")\n */\nfunction f() {}\n', "/a", "/b"),
+    ("php", "/** @ORM\\Column */\nfunction f() {}\n", "Column", "Id"),
+    ("php", "/** @dataProvider a */\nfunction testF() {}\n", "Provider a", "Provider b"),
+]
+
+
+@pytest.mark.parametrize(("language", "text", "part", "other"), COMMANDS)
+def test_a_comment_that_is_compiled_or_executed_counts(
+    language: str, text: str, part: str, other: str
+) -> None:
+    assert text.count(part) == 1
+    assert body_hash(text, language) != body_hash(text.replace(part, other), language)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("python", "x = 1  # noqa: E501\n# type: ignore\n# pylint: disable=a\n# An encoding.\n"),
+        ("javascript", "// eslint-disable-next-line\nx()\n// @ts-ignore\n"),
+        ("javascript", "x()\n/** @param a */\n//# sourceMappingURL=a.js.map\n"),
+        ("typescript", "// @ts-expect-error\nx()\n/// Of a page.\n"),
+        ("go", '// Of C.\nimport "c"\nx() // nolint\n//nolint:all\n// go: run it\n'),
+        ("rust", "/// Doc.\n//! Doc.\n/** Doc. */\nfn f() {}\n"),
+        ("ruby", "# rubocop:disable A\nf # :nodoc:\n# frozen?\n"),
+        (
+            "php",
+            "/** @param A $a\n * @see f() */ f(); // phpcs:ignore\n/** @SuppressWarnings(A) */",
+        ),
+        ("c_sharp", "/// <summary>Doc.</summary>\nclass A {}\n"),
+        ("java", "/** @Route(a) */\nclass A {}\n"),
+    ],
+)
+def test_marks_for_linters_and_types_do_not_count(language: str, text: str) -> None:
+    comment = re.compile(r"#.*|/\*.*?\*/|//.*", re.DOTALL if "/*" in text else 0)
+    lines = [comment.sub("", line) for line in re.sub(r"(?s)/\*.*?\*/", "", text).split("\n")]
+    bare = "\n".join(lines)
+    assert bare != text
+    assert body_hash(bare, language) == body_hash(text, language)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "name", "mark", "doc"),
+    [
+        ("go", "// Page is shown.\n//go:embed a\nvar Page string", "Page", "embed a", "Page is shown."),
+        ("go", "//go:embed a\n// Page is shown.\nvar Page string", "Page", "embed a", "Page is shown."),
+        ("go", "//go:embed a\n\nvar Page string", "Page", "embed a", ""),
+        ("go", "//go:noinline\n//go:nosplit\nfunc f() {}", "f", "noinline", ""),
+        ("go", "var (\n\tA = 1\n\t//go:embed a\n\tPage string\n)", "Page", "embed a", ""),
+        ("go", "//export Run\nfunc f() {}", "f", "export Run", "export Run"),
+        ("php", 'f();\n// Part 2.\n/** Show it. @Route("/a") */\n#[B]\nfunction f() {}', "f", '"/a"', "Show it. @Route(\"/a\")"),
+        ("php", 'class A {\n  /**\n   * Show it.\n   * @Route("/a")\n   */\n  function f() {}\n}', "A.f", '"/a"', "Show it."),
+    ],
+)  # fmt: skip
+def test_a_command_above_a_definition_belongs_to_it(
+    language: str, text: str, name: str, mark: str, doc: str
+) -> None:
+    before = {"go": "package p\n\nfunc First() {}\n\n", "php": "<?php\n"}[language]
+    text = f"{before}{text}\n"
+    found = {s.name: s for s in outline(text, language).symbols}
+    changed = {s.name: s for s in outline(text.replace(mark, "other"), language).symbols}
+    assert found[name].body_hash != changed[name].body_hash
+    assert {n for n in found if found[n].body_hash != changed[n].body_hash} <= {name, "A"}
+    first, last = found[name].start_line, found[name].end_line
+    piece = "\n".join(text.split("\n")[first - 1 : last])
+    assert mark in piece
+    assert found[name].doc == doc
+    assert found[name].signature == text.split("\n")[last - 1].strip().rstrip("{} ")
+    if not piece[0].isspace():
+        assert body_hash(piece, language) == found[name].body_hash
+
+
+def test_what_stands_before_all_code_belongs_to_the_file_only() -> None:
+    text = "#!/usr/bin/env python3\n# coding: utf-8\n# What it does.\n\ndef f(): pass\n"
+    found = outline(text, "python")
+    (symbol,) = found.symbols
+    assert (found.doc, symbol.start_line, symbol.doc) == ("What it does.", 5, "")
+    assert symbol.body_hash == outline("def f(): pass\n", "python").symbols[0].body_hash
+
+
+def test_a_command_below_a_decorator_is_part_of_the_definition() -> None:
+    texts = [f"x\n@a\n# cython: {mark}\ndef f(): pass\n" for mark in "ab"]
+    (one,), (other,) = (outline(text, "python").symbols for text in texts)
+    assert one.start_line == 2
+    assert one.body_hash != other.body_hash
+
+
+def test_how_a_command_is_indented_does_not_count() -> None:
+    text = 'class A {\n/**\n * A.\n * @Route("/a")\n */\nfunction f() {}\n}\n'
+    indented = text.replace("\n", "\n    ")
+    assert body_hash(text, "php") == body_hash(indented, "php")
+
+
+GO_CONSTANTS = "package p\nconst (\n\tA Bits = 1 << iota // a\n\tB\n\t_\n\tC\n\tD = 7\n\tE\n)\n"
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "names"),
+    [
+        ("1 << iota", "2 << iota", "A B C"),
+        ("1 << iota", "1<<iota", ""),
+        ("// a", "// b", ""),
+        ("Bits", "Bytes", "A B C"),
+        ("\t_\n", "", "C"),
+        ("\tA Bits", "\t_ = 0\n\tA Bits", "A B C"),
+        ("\tD = 7", "\tD = 8", "D E"),
+        ("\tB\n\t_\n\tC\n", "\tC\n\t_\n\tB\n", "B C"),
+    ],
+)
+def test_a_go_constant_without_a_value_counts_with_its_place(
+    part: str, other: str, names: str
+) -> None:
+    before = {s.name: s.body_hash for s in outline(GO_CONSTANTS, "go").symbols}
+    text = GO_CONSTANTS.replace(part, other)
+    after = {s.name: s.body_hash for s in outline(text, "go").symbols}
+    assert text != GO_CONSTANTS
+    assert [*before] == ["A", "B", "C", "D", "E"]
+    assert sorted(name for name in before if before[name] != after[name]) == names.split()
+
+
+def test_blanks_in_a_repeated_string_of_go_count() -> None:
+    texts = [f'package p\nconst (\n\tA = "{text}"\n\tB\n)\n' for text in ("a b", "ab")]
+    one, other = (outline(text, "go").symbols[1] for text in texts)
+    assert one.body_hash != other.body_hash
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "moved", "names"),
+    [
+        (
+            "cpp",
+            "class A {\n  void d();\npublic:\n  void f() {}\n  A();\nprivate:\n  void g();\n};\n",
+            "class A {\n  void d();\npublic:\n  A();\nprivate:\n  void f() {}\n  void g();\n};\n",
+            "A A.f",
+        ),
+        (
+            "cpp",
+            "struct A {\n  template <class T> void f();\nprotected:\n  void g();\n};\n",
+            "struct A {\nprotected:\n  template <class T> void f();\n  void g();\n};\n",
+            "A A.f",
+        ),
+        (
+            "cpp",
+            "class A {\n  void f();\n#ifdef B\nprivate:\n#endif\n  void g();\n};\n",
+            "class A {\n  void f();\n#ifdef B\nprotected:\n#endif\n  void g();\n};\n",
+            "A A.g",
+        ),
+        (
+            "ruby",
+            "class A\n  def f; end\n  private\n  def g; end\n  attr_reader :h\nend\n",
+            "class A\n  private\n  def f; end\n  def g; end\n  attr_reader :h\nend\n",
+            "A A.f",
+        ),
+        (
+            "ruby",
+            "class A\n  def f; end\n  private\n  attr_reader :h\n  public\n  def g; end\nend\n",
+            "class A\n  def f; end\n  attr_reader :h\n  private\n  public\n  def g; end\nend\n",
+            "A A.h",
+        ),
+        (
+            "ruby",
+            "class A\n  private def f; end\n  private\n  def g; end\nend\n",
+            "class A\n  protected def f; end\n  private\n  def g; end\nend\n",
+            "A A.f",
+        ),
+    ],
+)
+def test_who_may_call_a_method_counts(language: str, text: str, moved: str, names: str) -> None:
+    before = {s.name: s.body_hash for s in outline(text, language).symbols}
+    after = {s.name: s.body_hash for s in outline(moved, language).symbols}
+    assert before.keys() == after.keys()
+    assert sorted(name for name in before if before[name] != after[name]) == names.split()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'import "C"\n' * 20_000,
+        "//\n" * 100_000 + 'import "C"\n',
+        "//go:x\n" * 50_000 + "func f() {}\n",
+        "const (\n\tA = " + "1 + " * 50_000 + "1\n" + "\tB\n" * 4_000 + ")\n",
+        "//\n\t// Output:\n" * 40_000,
+    ],
+    ids=["imports", "comments", "commands", "constants", "examples"],
+)
+def test_comments_that_count_take_time_that_grows_with_the_text(text: str) -> None:
+    started = time.process_time()
+    assert outline(f"package p\n{text}", "go").complete
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize(
