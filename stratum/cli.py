@@ -60,7 +60,7 @@ READER_GONE = 141  # the same for a reader such as `head` that has seen enough
 _PLAIN_EVERY = 5.0  # seconds between two progress lines that are not on a terminal
 _DRAW_EVERY = 0.1  # seconds between two states of the line on a terminal
 _WIDEST_PLACE = 48  # characters up to which places are padded to a column
-_LEAST_ABOUT = 24  # characters on a terminal that what is said of a hit needs beside its place
+_LEAST_ABOUT = 32  # characters on a terminal that what is said of a hit needs beside its place
 _ANY_WIDTH = sys.maxsize  # columns of what is no terminal
 _SKIPPED_NAMES = 3  # names shown for each reason why files were skipped
 _OUTPUT_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -885,30 +885,28 @@ def _print_hits(hits: Sequence[Hit]) -> None:
     for hit, place in zip(hits, places, strict=True):
         start = f"{place:<{wide}}  " if place else ""
         taken = len(hit.id) + 2 + len(start)
-        click.echo(f"{click.style(hit.id, fg='yellow')}  {start}", nl=False)
-        if columns - taken < _LEAST_ABOUT:
-            click.echo()
-            click.echo("  " + _cut(_about(hit), 2))
-        else:
-            click.echo(_cut(_about(hit), taken))
+        about = _about(hit)
+        if columns - taken < min(_cells(about), _LEAST_ABOUT):
+            start, taken = f"{place}\n  ", 2
+        click.echo(f"{click.style(hit.id, fg='yellow')}  {start}{_cut(about, taken)}")
         for line in _below(hit):
             click.echo("  " + _cut(_clean(line), 2))
 
 
 def _about(hit: Hit) -> str:
-    """Return what is said of a hit behind its place; its end may be cut, so that it is stale not.
+    """Return what is said of a hit behind its place; its end may be cut off, so stale comes first.
 
-    Who made a commit and when stands on the line below.
+    What a commit is known by and its date stand on the line below.
     """
     title = "" if hit.title == hit.path else hit.title
     text = " - ".join(_clean(part) for part in (title, hit.text) if part)
     if hit.stratum == "history":
-        return f"{hit.kind} {text}"
+        return f"{hit.kind} {text}".rstrip()
     stale = f"{hit.freshness} " if hit.freshness in STALE else ""
     marks = ", ".join(
         part for part in ("" if stale else hit.freshness, *hit.tags, hit.origin) if part
     )
-    return f"{stale}{hit.kind} {text}" + (f" ({_clean(marks)})" if marks else "")
+    return f"{stale}{hit.kind} {text}".rstrip() + (f" ({_clean(marks)})" if marks else "")
 
 
 def _below(hit: Hit) -> tuple[str, ...]:
@@ -942,14 +940,17 @@ def _cells(text: str) -> int:
     )
 
 
-def _wrapped(text: str, indent: str) -> str:
-    """Break a line between words where a terminal is too narrow for it; a pipe gets it whole."""
+def _wrapped(text: str, indent: str, start: str = "") -> str:
+    """Break a line between words where a terminal is too narrow for it; a pipe gets it whole.
+
+    `indent` stands before all lines but the first one, which begins with `start`.
+    """
     columns = _columns()
-    if _cells(text) <= columns:
-        return text
+    if _cells(start + text) <= columns:
+        return start + text
     return textwrap.fill(
-        text, columns, subsequent_indent=indent, replace_whitespace=False, expand_tabs=False,
-        break_long_words=False, break_on_hyphens=False,
+        text, columns, initial_indent=start, subsequent_indent=indent, replace_whitespace=False,
+        expand_tabs=False, break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 
 
@@ -961,8 +962,9 @@ def _place(path: str | None, start: int | None, end: int | None) -> str:
 
 def _print_entry(entry: Entry) -> None:
     place = _place(entry.path, entry.start_line, entry.end_line)
-    head = [click.style(entry.id, fg="yellow"), place, entry.kind, _clean(entry.title)]
-    click.echo("  ".join(part for part in head if part))
+    about = (place, entry.kind, _clean(entry.title))
+    head = _wrapped("  ".join([entry.id, *filter(None, about)]), "  ")
+    click.echo(click.style(entry.id, fg="yellow") + head.removeprefix(entry.id))
     if entry.note is not None:
         _print_note(entry, entry.note)
         return
@@ -993,7 +995,7 @@ def _anchor_lines(anchor: Anchor, verdict: Verdict) -> Iterator[str]:
     # a number counts only those with this head: it says which if all have it
     number = f"#{anchor.ordinal}" if 1 < anchor.namesakes == anchor.peers else ""
     symbol = f" {_clean(anchor.symbol)}{number}" if anchor.symbol else ""
-    said = "" if verdict.change else verdict.reason
+    said = verdict.reason
     if verdict.freshness == "moved":
         now = _place(verdict.path, verdict.start_line, verdict.end_line)
         name = verdict.symbol if verdict.symbol != anchor.symbol else None
@@ -1045,9 +1047,9 @@ def _print_status(found: Status) -> None:
         "version": found.version,
     }
     for name, value in rows.items():
-        click.echo(_wrapped(f"{name:<9} {_clean(value)}", " " * 10))
+        click.echo(_wrapped(_clean(value), " " * 10, f"{name:<9} "))
     for reason in found.degraded:
-        line = _wrapped(f"degraded  {_clean(reason)}", " " * 10)
+        line = _wrapped(_clean(reason), " " * 10, "degraded  ")
         click.echo(click.style(line[:8], fg="yellow") + line[8:])
 
 

@@ -48,6 +48,7 @@ from stratum.memory import MAX_BUDGET, MAX_LIMIT, Memory
 from stratum.models import (
     NOTE_KINDS,
     SCOPES,
+    Anchor,
     Entry,
     Filters,
     Hit,
@@ -55,6 +56,7 @@ from stratum.models import (
     Pack,
     Receipt,
     SearchResult,
+    Verdict,
     Written,
     to_plain,
 )
@@ -120,6 +122,9 @@ Tag = Annotated[str, Field()]
 StratumName = Annotated[str, Field(json_schema_extra={"enum": ["code", "history", "notes"]})]
 Stale = Annotated[bool, Field(description="Show notes that no longer hold, too.")]
 Id = Annotated[str, Field(description="As search shows it; its first 4 characters may do.")]
+RecordId = Annotated[
+    str, Field(description="As search shows it; its first 4 characters may do; or a commit's hash.")
+]
 NoteText = Annotated[
     str, Field(description="What to remember.", json_schema_extra={"maxLength": MAX_NOTE})
 ]
@@ -273,7 +278,7 @@ def build_server(open_memory: Callable[[], Memory]) -> StratumServer:
             open_memory().search(query, filters=filters, limit=limit, include_stale=include_stale)
         )
 
-    def memory_get(id: Id) -> CallToolResult:  # noqa: A002 - the name that agents see
+    def memory_get(id: RecordId) -> CallToolResult:  # noqa: A002 - the name that agents see
         return _text(_entry_text(open_memory().get(id)))
 
     def memory_write(
@@ -484,7 +489,12 @@ def _fenced(text: str) -> str:
 
 
 def _notices(notices: Sequence[str]) -> list[str]:
-    return [f"Notice: {' '.join(notice.split())}" for notice in notices]
+    return [f"Notice: {_flat(notice)}" for notice in notices]
+
+
+def _flat(text: str) -> str:
+    """Return recalled text on one line; files, symbols and commits may be called anything."""
+    return shown(text).replace("\n", " ")
 
 
 def _withheld(count: int) -> list[str]:
@@ -535,15 +545,15 @@ def _head(hit: Hit | Entry) -> str:
     lines = f":{hit.start_line}-{hit.end_line}" if hit.start_line else ""
     place = f"{hit.path}{lines}" if hit.path else ""
     title = hit.title if hit.title != hit.path else ""
-    return " ".join(part for part in (hit.id, place, title) if part)
+    return _flat(" ".join(part for part in (hit.id, place, title) if part))
 
 
 def _hit_line(hit: Hit) -> str:
     if hit.stratum == "history":
-        touched = [f"touched {', '.join(hit.paths)}"] if hit.paths else []
+        touched = [f"touched {_flat(', '.join(hit.paths))}"] if hit.paths else []
         return "\n  ".join([f"{_head(hit)} ({hit.kind} {hit.origin})", *touched])
     marks = _note_marks(hit.kind, hit.freshness, hit.origin, hit.tags)
-    return "\n  ".join([f"{_head(hit)} - {hit.text}{marks}", *hit.change])
+    return "\n  ".join([f"{_head(hit)} - {hit.text}{marks}", *map(_flat, hit.change)])
 
 
 def _note_marks(kind: str, freshness: str | None, written: str, tags: Sequence[str]) -> str:
@@ -551,7 +561,7 @@ def _note_marks(kind: str, freshness: str | None, written: str, tags: Sequence[s
     if not freshness:
         return ""
     marked = [f"#{tag}" for tag in tags]
-    return f" ({', '.join([kind, freshness, written, *marked])})"
+    return _flat(f" ({', '.join([kind, freshness, written, *marked])})")
 
 
 def _found(result: SearchResult) -> CallToolResult:
@@ -565,19 +575,51 @@ def _entry_text(entry: Entry) -> str:
     if entry.note:
         note = entry.note
         head += _note_marks(entry.kind, entry.freshness, origin(note), note.tags)
-    reasons = [entry.elsewhere] if entry.elsewhere else []
-    for verdict in entry.verdicts:
-        if verdict.reason:
-            reasons.append(f"{verdict.path or ''}: {verdict.freshness}, {verdict.reason}".strip())
-            reasons += [f"  {line}" for line in verdict.change]
+    anchors = _anchor_lines(entry.note.anchors, entry.verdicts) if entry.note else []
+    elsewhere = [_flat(entry.elsewhere)] if entry.elsewhere else []
     said = [entry.text] if entry.text and entry.stratum == "history" else []
-    return _fenced("\n".join([head, *reasons, *said, entry.source or entry.text]))
+    return _fenced("\n".join([head, *elsewhere, *anchors, *said, entry.source or entry.text]))
+
+
+def _anchor_lines(anchors: Sequence[Anchor], verdicts: Sequence[Verdict]) -> list[str]:
+    """Return where a note speaks of and what became of it; none where its head says all of it."""
+    places = [_located(anchor) for anchor in anchors]
+    if [verdict.freshness for verdict in verdicts] == ["fresh"] and "#" not in places[0]:
+        return []
+    lines = []
+    for place, verdict in zip(places, verdicts, strict=True):
+        said = verdict.reason
+        if verdict.freshness == "moved":
+            here = Anchor(verdict.path or "", verdict.symbol, verdict.start_line, verdict.end_line)
+            said = f"now {_located(here)}"
+        lines.append(f"at {place}: {verdict.freshness}{f', {_flat(said)}' if said else ''}")
+        lines += [f"  {_flat(line)}" for line in verdict.change]
+    return lines
+
+
+def _named(anchor: Anchor) -> str:
+    """Return a place as `memory_write` takes it."""
+    if anchor.symbol:
+        # a number counts only those with this head: it says which if all have it
+        number = f"#{anchor.ordinal}" if 1 < anchor.namesakes == anchor.peers else ""
+        return _flat(f"{anchor.path}::{anchor.symbol}{number}")
+    lines = f":{anchor.start_line}-{anchor.end_line}" if anchor.start_line else ""
+    return _flat(f"{anchor.path}{lines}")
+
+
+def _located(anchor: Anchor) -> str:
+    """Return a place with the lines of its symbol."""
+    lines = (
+        f" ({anchor.start_line}-{anchor.end_line})" if anchor.symbol and anchor.start_line else ""
+    )
+    return f"{_named(anchor)}{lines}"
 
 
 def _written(written: Written) -> CallToolResult:
     note = written.note
-    places = [f"{a.path}::{a.symbol}" if a.symbol else a.path for a in note.anchors]
-    text = f"{written.action} {note.id} {note.kind} {', '.join(places)}".rstrip()
+    places = [_named(anchor) for anchor in note.anchors]
+    located = ", ".join(map(_located, note.anchors))
+    text = f"{written.action} {note.id} {note.kind} {located}".rstrip()
     if written.redactions:
         text += f"\nMasked before it was kept: {', '.join(written.redactions)}."
     if written.similar:
@@ -597,13 +639,13 @@ def _written(written: Written) -> CallToolResult:
 
 
 def _outline_text(result: OutlineResult) -> str:
-    lines = [f"{result.path or '.'} {result.language}".rstrip()]
+    lines = [_flat(f"{result.path or '.'} {result.language}".rstrip())]
     lines += [
-        f"{symbol.start_line}-{symbol.end_line} {symbol.kind} {symbol.name}"
-        f"{f' - {symbol.doc}' if symbol.doc else ''}"
+        f"{symbol.start_line}-{symbol.end_line} {symbol.kind} {_flat(symbol.name)}"
+        f"{f' - {_flat(symbol.doc)}' if symbol.doc else ''}"
         for symbol in result.symbols[:_LISTED]
     ]
-    lines += result.files[:_LISTED]
+    lines += map(_flat, result.files[:_LISTED])
     lines += [_hit_line(hit) for hit in result.notes]
     remarks = [*_withheld(result.withheld_stale), *_notices(result.notices)]
     more = max(len(result.symbols), len(result.files)) - _LISTED

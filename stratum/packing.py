@@ -49,6 +49,7 @@ def pack(task: str, hits: Sequence[Hit], budget: int, *, withheld_stale: int = 0
 def _flat_hit(hit: Hit) -> Hit:
     return dataclasses.replace(
         hit,
+        kind=_flat(hit.kind),
         title=_flat(hit.title),
         text=_flat(hit.text),
         path=None if hit.path is None else _flat(hit.path),

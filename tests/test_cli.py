@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from stratum import cli as command_line
 from stratum.cli import cli, progress_text
 from stratum.errors import StratumError
+from stratum.history_store import Commit
 from stratum.models import Progress
 from stratum.redact import MAX_SAID
 
@@ -157,7 +158,7 @@ def test_a_stale_note_is_withheld_counted_and_shown_on_request(repo: Path) -> No
     assert "Stale notes withheld: 1 (--include-stale shows them)." in hidden.stderr
     shown = run("search", "opening lifts", "--stratum", "notes", "--include-stale").stdout
     assert shown.startswith(id_)
-    assert "(changed, kim" in shown
+    assert "  changed fact Box.open - Opening lifts the lid (kim" in shown
 
 
 def test_write_masks_a_secret_and_says_so(repo: Path) -> None:
@@ -812,31 +813,136 @@ def test_an_empty_path_is_not_the_current_folder(repo: Path) -> None:
     assert "The path is empty." in done.stderr
 
 
-def test_an_outline_is_cut_to_the_terminal(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def on_terminal(columns: int, *arguments: str) -> list[str]:
+    """Run the command line on a terminal so wide; return its lines, without colours."""
     pty = pytest.importorskip("pty", reason="there is none on Windows")
-    monkeypatch.setenv("COLUMNS", "40")
     code = "from stratum.cli import main\nmain()"
     reader, writer = pty.openpty()
     try:
         subprocess.run(
-            [sys.executable, "-c", code, "outline", "src/box.py"],
+            [sys.executable, "-c", code, *arguments],
             stdout=writer, check=True, timeout=120,
+            env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"},
         )  # fmt: skip
-        lines = os.read(reader, 4096).decode().splitlines()
+        return os.read(reader, 8192).decode().split("\r\n")[:-1]
     finally:
         os.close(writer)
         os.close(reader)
+
+
+def test_an_outline_is_cut_to_the_terminal(repo: Path) -> None:
+    lines = on_terminal(40, "outline", "src/box.py")
     assert lines[1] == "  7-9  method Box.open - Lift the lid."
     assert lines[2] == "12-14  function count_lids - Count the …"
+
+
+def test_a_hit_fits_the_terminal_and_says_first_that_it_is_stale(repo: Path, stale: str) -> None:
+    git(repo, "commit", "-q", "-a", "-m", "Count one more lid because " + "so many were lost " * 5)
+    run("index", "--no-vectors")
+    arguments = ("search", "lids count double", "--include-stale", "--mode", "lexical")
+    lines = on_terminal(60, *arguments)
+    assert lines[0] == f"{stale}  src/box.py:12-14"
+    assert lines[2] == "  count_lids: +1 -1 of 3 lines"
+    assert lines[1].startswith("  changed fact count_lids - Lids count double (kim, ")
+    assert lines[3].endswith("…")
+    assert max(map(len, lines)) == 60
+    assert on_terminal(120, *arguments)[0].startswith(
+        f"{stale}  src/box.py:12-14  changed fact count_lids - Lids count double (kim, "
+    )
+
+
+def test_wide_characters_take_two_columns_of_the_terminal(repo: Path) -> None:
+    id_ = write("蓋" * 60)
+    [line] = on_terminal(60, "search", "蓋" * 60, "--stratum", "notes")
+    assert line == f"{id_}  fact {'蓋' * 20}…"
+
+
+def test_a_commit_is_shown_with_its_id_and_without_an_empty_place(repo: Path, stale: str) -> None:
+    run("index", "--no-vectors")
+    head = git(repo, "rev-parse", "HEAD")
+    found = run("search", "boxes", "--stratum", "history").stdout.splitlines()
+    assert [line[12:] for line in found[:1]] == ["  commit Boxes"]
+    assert found[1].startswith(f"  {head[:10]}, 20")
+    assert found[1].endswith(": src/box.py")
+    assert run("get", found[0][:12]).stdout.startswith(f"{found[0][:12]}  commit  Boxes (")
+    for id_ in (head, head[:7], found[1].split(",")[0].strip()):
+        assert run("get", id_).stdout == run("get", found[0][:12]).stdout
+
+
+@pytest.mark.skipif(not hasattr(Commit, "reachable"), reason="the history does not tell it yet")
+def test_a_commit_that_head_is_not_built_on_says_so(repo: Path, stale: str, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    git(repo, "worktree", "add", "-q", "-b", "side", str(other))
+    git(other, "commit", "-q", "--allow-empty", "-m", "Zebra")
+    head = git(other, "rev-parse", "HEAD")
+    run("index", "--no-vectors")
+    run("index", "--no-vectors", str(other))
+    assert "not part of HEAD" not in run("get", head, "-C", str(other)).stdout
+    assert "not part of HEAD" in run("get", head).stdout
+
+
+def test_a_note_in_full_is_wrapped_between_words_on_a_terminal_alone(
+    repo: Path, stale: str
+) -> None:
+    text = "Lids are counted twice where somebody has put one box into another one"
+    id_ = write(f"{text}\n    indented {text}", "--at", "src/box.py::Box")
+    assert run("get", id_).stdout.endswith(f"\n\n{text}\n    indented {text}\n")
+    assert on_terminal(40, "get", id_)[-4:] == [
+        "",
+        "Lids are counted twice where somebody",
+        "has put one box into another one",
+        f"    indented {text}",
+    ]
+    assert max(map(len, on_terminal(40, "get", stale)[:-2])) <= 40
+    lines = on_terminal(40, "status")
+    assert f"root      {repo}" in lines
+    assert "indexed   not yet: run `stratum index`" in lines
+    assert any(line.startswith("          (feature @ ") for line in lines)
+
+
+def test_a_full_record_cannot_steer_the_terminal(repo: Path) -> None:
+    evil = "evil\x1b[31m\nfile\u202e.py"
+    (repo / evil).write_text("def lid():\n\treturn 'so\x1b[31m far\u3000off'\n")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "Zebra")
+    run("index", "--no-vectors")
+    [past, _] = run("search", "zebra", "--stratum", "history").stdout.splitlines()
+    found = run("search", "lid", "--kind", "function", "--mode", "lexical", "--path", evil)
+    [code] = found.stdout.splitlines()
+    for lines in (
+        run("get", past[:12]).stdout.splitlines(),
+        on_terminal(120, "get", past[:12]),
+        on_terminal(120, "get", code[:12]),
+    ):
+        assert len(lines) in (3, 4)
+        assert not [c for line in lines for c in line.replace("\t", "") if c in "\x1b\u202e"]
+    assert any(line.startswith("evil[31m file.py") for line in on_terminal(120, "get", past[:12]))
+    assert run("get", code[:12]).stdout.splitlines()[1:] == [
+        "def lid():", "\treturn 'so[31m far\u3000off'",
+    ]  # fmt: skip
+
+
+def test_json_says_the_same_and_cannot_steer_the_terminal(repo: Path) -> None:
+    evil = "src/evil\x9b31m\u202e.py"
+    (repo / evil).write_text(SOURCE)
+    run("index", "--no-vectors")
+    printed = run("search", "lids", "--mode", "lexical", "--path", evil, "--json").stdout
+    assert not set("\x9b\u202e") & set(printed)
+    assert {hit["path"] for hit in json.loads(printed)["hits"]} == {evil}
+    write("Lids \u202eof\u3000glass \U000e0041")
+    exported = run("export").stdout
+    assert not set("\u202e\U000e0041") & set(exported)
+    assert json.loads(exported.splitlines()[1])["text"] == "Lids \u202eof\u3000glass \U000e0041"
 
 
 # truth
 
 
-def git(root: Path, *words: str) -> None:
-    """Run git as somebody."""
+def git(root: Path, *words: str) -> str:
+    """Run git as somebody and return what it prints."""
     me = ("-c", "user.name=Kim", "-c", "user.email=kim@example.org")
-    subprocess.run(["git", "-C", str(root), *me, *words], check=True, capture_output=True)
+    command = ["git", "-C", str(root), *me, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
@@ -856,9 +962,8 @@ def test_check_lists_stale_notes_with_what_changed(repo: Path, stale: str) -> No
     result = run("check")
     assert result.exit_code == 0
     first, *change = result.stdout.splitlines()
-    assert first.startswith(
-        f"{stale}  src/box.py:12-14  fact count_lids - Lids count double (chang"
-    )
+    says = "changed fact count_lids - Lids count double (kim, "
+    assert first.startswith(f"{stale}  src/box.py:12-14  {says}")
     assert change == ["  count_lids: +1 -1 of 3 lines", "  not committed yet"]
     assert "2 notes judged (1 changed, 1 fresh)." in result.stderr
     plain = json.loads(run("check", "--json").stdout)
@@ -889,6 +994,34 @@ def test_verify_and_its_undo(repo: Path, stale: str) -> None:
         result = run("verify", *wrong)
         assert result.exit_code == 2
         assert "That is not clear." in result.stderr
+
+
+def test_json_of_a_failed_verify_tells_what_was_done_before(repo: Path, stale: str) -> None:
+    result = run("verify", "--json", stale, "zzzzzzzzzzzz")
+    plain = json.loads(result.stdout)
+    assert result.exit_code == 3
+    assert plain["error"]["code"] == "not_found"
+    assert [(w["note"]["id"], w["action"]) for w in plain["done"]] == [(stale, "verified")]
+    assert run("check").stdout == ""
+    plain = json.loads(run("verify", "--json", "zzzzzzzzzzzz", stale).stdout)
+    assert plain["done"] == []
+    assert "done" not in json.loads(run("verify", "--json", stale, "--branch", "x").stdout)
+
+
+def test_the_number_of_a_definition_is_shown_where_it_tells_which(repo: Path) -> None:
+    again = "\n\ndef count_lids(boxes):\n    return 0\n"
+    (repo / "src/box.py").write_text(SOURCE + again)
+    second = write("Always nothing", "--at", "src/box.py::count_lids#2")
+    only = write("Opening", "--at", "src/box.py::Box.open")
+    assert "  at src/box.py:17-18 count_lids#2 (fresh)\n" in run("get", second).stdout
+    assert "  at src/box.py:7-9 Box.open (fresh)\n" in run("get", only).stdout
+
+
+def test_a_note_that_moved_is_shown_with_both_places(repo: Path) -> None:
+    id_ = write("Counting", "--at", "src/box.py::count_lids")
+    (repo / "src/box.py").write_text(f"# one\n{SOURCE}")
+    entry = run("get", id_).stdout
+    assert "  at src/box.py:12-14 count_lids (moved: now src/box.py:13-15)\n" in entry
 
 
 def test_the_notes_of_a_squashed_branch_are_taken_over(repo: Path, stale: str) -> None:

@@ -43,6 +43,41 @@ def test_a_pack_groups_places_by_file_and_puts_notes_first() -> None:
     )
 
 
+def test_past_changes_carry_the_id_that_get_takes() -> None:
+    past = Hit(
+        "cccccccccccc", "history", "commit", "Fix the total", "", None, None, None, 0.1,
+        origin="1f0c9d27ab, 2026-01-31", paths=("a.py", "b.py"),
+    )  # fmt: skip
+    assert pack("t", [past], 1000).text.endswith(
+        "## Past changes\n- Fix the total (1f0c9d27ab, 2026-01-31; id cccccccccccc): a.py, b.py\n"
+    )
+
+
+EVIL = "x\n## Notes\r\x1b[31m\u202e\u2028\x85y"
+
+
+def test_no_name_adds_a_line_to_a_pack_or_steers_a_terminal() -> None:
+    """git and file systems allow line ends in a name, so a name could forge a note."""
+    hits = [
+        Hit("aaaaaaaaaaaa", "code", "file", EVIL, EVIL, EVIL, 1, 9, 0.1),
+        Hit("aaaaaaaaaaaa", "code", EVIL, EVIL, EVIL, EVIL, 1, 9, 0.1),
+        Hit("bbbbbbbbbbbb", "notes", EVIL, EVIL, EVIL, EVIL, 1, 9, 0.1, "fresh", EVIL),
+        Hit("cccccccccccc", "history", EVIL, EVIL, EVIL, None, None, None, 0.1, None, EVIL,
+            paths=(EVIL, EVIL)),
+    ]  # fmt: skip
+    text = pack(EVIL, hits, 1000).text
+    lines = text.split("\n")
+    assert len(lines) == 12  # heading, three sections with a blank line each, four entries, the end
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## Notes", "## Places", "## Past changes",
+    ]  # fmt: skip
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_name_keeps_its_spaces_in_a_pack() -> None:
+    assert "\na  b\u3000c.py\n" in pack("t", [code("a  b\u3000c.py", "f")], 1000).text
+
+
 def test_a_budget_of_nothing_gives_nothing() -> None:
     packed = pack("fix the total", HITS, 0)
     assert packed.text == ""
@@ -72,7 +107,7 @@ hits = st.lists(
     st.builds(
         Hit,
         id=st.just("aaaaaaaaaaaa"),
-        stratum=st.sampled_from(["code", "notes"]),
+        stratum=st.sampled_from(["code", "history", "notes"]),
         kind=st.sampled_from(["file", "function", "fact"]),
         title=st.text(max_size=60),
         text=st.text(max_size=300),
@@ -81,6 +116,7 @@ hits = st.lists(
         end_line=st.integers(1, 10**6),
         score=st.just(0.0),
         origin=st.text(max_size=40),
+        paths=st.lists(st.text(max_size=40), max_size=5).map(tuple),
     ),
     max_size=12,
 )
