@@ -1180,6 +1180,7 @@ class Memory:
         Raises:
             NotFound: No note of that branch is withheld here for being of another branch.
         """
+        branch = redact(branch).text
         of_branch = [n for n in self._store().living_notes(self._place().project_id)
                      if n.branch == branch]  # fmt: skip
         judged = zip(of_branch, self._verdicts.of(of_branch), strict=True)
@@ -1194,7 +1195,8 @@ class Memory:
             for note, judgement in elsewhere
             if all(verdict.reason.startswith(SAME_HERE) for verdict in judgement.verdicts)
         ]
-        done = [self._verified(note, self._renewed(note)) for note in here]
+        renewed = [(note, self._renewed(note)) for note in here]  # all, before any is stored
+        done = [self._verified(note, anchors) for note, anchors in renewed]
         return done, len(elsewhere) - len(done)
 
     def _verified(self, note: Note, anchors: tuple[Anchor, ...]) -> Written:

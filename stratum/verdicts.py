@@ -466,7 +466,9 @@ class Verdicts:
         if not touching:
             return ""
         by = touching[low]
-        subject = " ".join(by.subject.split())[:_MAX_SUBJECT]
+        subject = " ".join(by.subject.split())
+        if len(subject) > _MAX_SUBJECT:
+            subject = redact(subject).text[: _MAX_SUBJECT - 1] + "…"
         return f"since {by.commit[:_SHORT]} of {by.date}: {subject}"
 
     def _was_stale(self, anchor: Anchor, blob: str) -> bool:

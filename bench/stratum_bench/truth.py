@@ -7,7 +7,6 @@ purpose, and what is kept of each disagreement. What is true is told by `truth_t
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -221,11 +220,15 @@ def _drawn(
     for path in outlined:
         symbols[path in prefer] += _symbols(memory, path)
     drawn = _half(symbols, round(notes * (1 - sum(_SHARES.values()))), rng)
-    innermost = _innermost([place for _, place in (*symbols[True], *symbols[False])])
+    by_path: dict[str, list[Place]] = {}
+    for _, place in (*symbols[True], *symbols[False]):
+        by_path.setdefault(place.path, []).append(place)
+    innermost = {path: _innermost(places) for path, places in by_path.items()}
     pools: dict[bool, list[tuple[str, Place]]] = {True: [], False: []}
     for path in outlined:
-        inside = [place for place in innermost.get(path, ()) if place.kind == "symbol"]
-        pools[path in prefer] += _ranges(path, tree.texts[path], inside, rng)
+        inside = innermost.get(path, ())
+        own = by_path.get(path, ())
+        pools[path in prefer] += _ranges(path, tree.texts[path], inside, own, rng)
     drawn += _half(pools, round(notes * _SHARES["lines"]), rng)
     files = {key: [(p, Place("file", p)) for p in outlined if (p in prefer) == key]
              for key in (True, False)}  # fmt: skip
@@ -258,26 +261,26 @@ def _symbols(memory: Memory, path: str) -> list[tuple[str, Place]]:
     return found
 
 
-def _innermost(places: Sequence[Place]) -> dict[str, list[Place]]:
-    """Return by path the places of several lines that hold no other."""
-    found: dict[str, list[Place]] = {}
-    for path, group in itertools.groupby(places, key=lambda place: place.path):
-        inside = list(group)
-        found[path] = [
-            place
-            for place in inside
-            if place.end_line > place.start_line
-            and not any(
-                place.start_line <= other.start_line <= place.end_line
-                for other in inside
-                if other is not place
-            )
-        ]
-    return found
+def _innermost(places: Sequence[Place]) -> list[Place]:
+    """Return the places of one file that have several lines and hold no other."""
+    return [
+        place
+        for place in places
+        if place.end_line > place.start_line
+        and not any(
+            place.start_line <= other.start_line <= place.end_line
+            for other in places
+            if other is not place
+        )
+    ]
 
 
 def _ranges(
-    path: str, text: str, innermost: Sequence[Place], rng: random.Random
+    path: str,
+    text: str,
+    innermost: Sequence[Place],
+    symbols: Sequence[Place],
+    rng: random.Random,
 ) -> list[tuple[str, Place]]:
     """Return ranges of lines of a file: a few at random, and bodies of definitions."""
     count = text.count("\n") + (not text.endswith("\n"))
@@ -287,7 +290,15 @@ def _ranges(
     spans += [(p.start_line, p.end_line) for p in rng.sample(innermost, min(2, len(innermost)))]
     lines = text.split("\n")
     spans = [(a, b) for a, b in spans if any(line.strip() for line in lines[a - 1 : b])]
-    return [(f"{path}:{a}-{b}", Place("lines", path, a, b)) for a, b in spans]
+    return [(f"{path}:{a}-{b}", Place("lines", path, a, b, _around(symbols, a, b)))
+            for a, b in spans]  # fmt: skip
+
+
+def _around(symbols: Sequence[Place], first: int, last: int) -> Wanted | None:
+    """Return the smallest symbol that holds all of some lines."""
+    holding = [p for p in symbols if p.start_line <= first and last <= p.end_line]
+    smallest = min(holding, key=lambda p: p.end_line - p.start_line, default=None)
+    return smallest.wanted if smallest else None
 
 
 def _seen(work: Workplace, noted: Mapping[str, Place], tally: Tally) -> dict[str, Seen]:

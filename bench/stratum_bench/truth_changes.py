@@ -6,23 +6,19 @@ files of a checkout that may be spoiled; says what it did and judges nothing.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from stratum_bench.truth_layout import BATCH, MOST_CHARACTERS, program
 from stratum_bench.truth_source import Definition, Token, language_of, read, tokens
 from stratum_bench.truth_tree import Comparison, Place, Tree, git
 
 _MOST_MOVED = 60
-_MOST_FORMATTED = 150_000  # characters: clang-format takes minutes for amalgamated sources
-_BATCH = 200  # files named in one command
 _MEMBERS = ("java", "c#", "php", "ruby")  # functions stand in classes there
 _MACRO = re.compile(r"^[A-Z_0-9]+\s*\Z", re.MULTILINE)  # as a last line, in C
 _CLASS = re.compile(r"(?<!@)\b(class|struct|trait|module)\b")
@@ -347,28 +343,20 @@ def _format(ground: Ground, *, tool: _Tool) -> Outcome:
     paths = sorted(
         path
         for path in ground.paths()
-        if language_of(path) in tool.languages and len(ground.tree.texts[path]) <= _MOST_FORMATTED
+        if language_of(path) in tool.languages and len(ground.tree.texts[path]) <= MOST_CHARACTERS
     )
     if not paths:
         return Outcome(problem="-")
-    program = _program(tool)
-    if not program:
+    command = program(tool.program)
+    if not command:
         return Outcome(problem=f"{tool.program} is not installed")
-    for first in range(0, len(paths), _BATCH):
-        batch = [f"./{path}" for path in paths[first : first + _BATCH]]
+    for first in range(0, len(paths), BATCH):
+        batch = [f"./{path}" for path in paths[first : first + BATCH]]
         # a file that a formatter cannot read stays as it was: no reason to stop
         subprocess.run(
-            [*program, *tool.options, *batch], cwd=ground.root, capture_output=True, check=False
+            [*command, *tool.options, *batch], cwd=ground.root, capture_output=True, check=False
         )
     return Outcome(fresh=True)
-
-
-def _program(tool: _Tool) -> list[str]:
-    """Return how a formatter is started, nothing when it is not installed."""
-    if tool.program == "ruff":
-        return [sys.executable, "-m", "ruff"] if importlib.util.find_spec("ruff") else []
-    found = shutil.which(tool.program)
-    return [found] if found else []
 
 
 # edits

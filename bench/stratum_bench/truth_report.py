@@ -6,6 +6,7 @@ Pure: made-up verdicts are judged like real ones.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from stratum_bench.measure import Row
 from stratum_bench.truth_tree import Place, Truth
 
 SERVED = ("fresh", "moved")
+_LINES = re.compile(r"^\d+ lines?\b")
 # Shares of fresh notes that may be withheld, by what was done to the tree.
 BARS = {"move": 0.02, "format": 0.02, "edit": 0.01, "history": 0.01}
 
@@ -132,6 +134,11 @@ def facts(judged: Sequence[Judged]) -> dict[str, Any]:
             f"{one.seen.freshness}"
             for one in judged
             if one.fault
+        ),
+        "causes": _tally(
+            f"{one.place.kind}, {one.truth.state} ({_LINES.sub('lines', one.truth.cause)})"
+            for one in in_changed_files(judged)
+            if one.truth.state != "unjudged"
         ),
         "not judged": _tally(one.truth.cause for one in judged if one.truth.state == "unjudged"),
     }

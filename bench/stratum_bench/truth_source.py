@@ -12,7 +12,7 @@ import hashlib
 import re
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -53,6 +53,7 @@ _DIRECTIVES = ("c", "c#")  # a line that begins with "#" is a statement of its o
 _OFTEN = 20
 _WORD = re.compile(r"\w+|[^\w\s]")
 _CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*")
+_LAYOUT = frozenset("()[]{},;")
 _OPENING, _CLOSING = ("(", "[", "{"), (")", "]", "}")
 # A line end does not end a statement behind or before one of these.
 _GOES_ON_BEHIND = (*"=,&|+-*/?:.<(", "[", "{")
@@ -83,8 +84,11 @@ class Wanted:
 class Definition:
     """A definition as it was found. `body` tells it from others, `rest` leaves its name out.
 
-    `scope` are the names around it (Python) or all words in the heads of the blocks around it.
-    `size` counts words and signs.
+    `loose` leaves out what a formatter of another language than Python may add or drop, and
+    `headless` what may be a macro of its own above it in C: two that differ in `body` and not in
+    one of these may be the same. `ordinal` says which one of its name and scope it is (Python), or
+    at which occurrence of its name it was found; both from 1. `scope` are the names around it
+    (Python) or all words in the heads of the blocks around it. `size` counts words and signs.
     """
 
     name: str
@@ -94,6 +98,8 @@ class Definition:
     end_line: int
     body: str
     rest: str
+    loose: str
+    headless: str
     size: int
 
 
@@ -103,6 +109,10 @@ class Source(Protocol):
     @property
     def whole(self) -> str:
         """A digest of all that counts in the file; raises ValueError if it cannot be read."""
+
+    @property
+    def loose(self) -> str:
+        """A digest of the same without what a formatter may add or drop."""
 
     def find(self, wanted: Wanted) -> Definition | None:
         """Return the definition that is meant, None when the two opinions differ on its lines."""
@@ -115,6 +125,27 @@ class Source(Protocol):
 
     def inside(self, definition: Definition, names: Sequence[str]) -> bool:
         """Tell whether a definition stands in a scope with these names, outermost first."""
+
+    def occurrences(self, name: str) -> int:
+        """Count the places at which a definition with this last name could be found."""
+
+    def same(self, definition: Definition) -> Definition | None:
+        """Return what stands here for a definition of another layout of the same text."""
+
+
+def counterpart(definition: Definition, before: Source, after: Source) -> Definition:
+    """Return a definition of one layout of a text as it stands in another layout.
+
+    Raises:
+        ValueError: The two layouts are not read alike.
+    """
+    name = definition.name
+    found = None
+    if before.occurrences(name) == after.occurrences(name):
+        found = after.same(definition)
+    if found is None:
+        raise ValueError("two layouts are not read alike")
+    return found
 
 
 def read(text: str, language: str) -> Source:
@@ -144,6 +175,10 @@ class _Python:
     @cached_property
     def whole(self) -> str:
         return self._read[0]
+
+    @property
+    def loose(self) -> str:
+        return self.whole  # a tree has no layout
 
     @cached_property
     def _read(self) -> tuple[str, list[Definition]]:
@@ -184,6 +219,13 @@ class _Python:
 
     def inside(self, definition: Definition, names: Sequence[str]) -> bool:
         return definition.scope == tuple(names)
+
+    def occurrences(self, name: str) -> int:
+        return len(self.named(name))
+
+    def same(self, definition: Definition) -> Definition | None:
+        key = (definition.scope, definition.ordinal)
+        return next((d for d in self.named(definition.name) if (d.scope, d.ordinal) == key), None)
 
 
 class _Shapes:
@@ -241,9 +283,19 @@ class _Shapes:
     def _add(self, ordinal: int, name: str, node: Any, body: str, rest: str) -> None:
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
         size = len(_WORD.findall("\n".join(self._lines[first - 1 : node.end_lineno])))
+        body = digest(body)
         self.found.append(
             Definition(
-                name, ordinal, self._scope, first, node.end_lineno, digest(body), digest(rest), size
+                name=name,
+                ordinal=ordinal,
+                scope=self._scope,
+                start_line=first,
+                end_line=node.end_lineno,
+                body=body,
+                rest=digest(rest),
+                loose=body,
+                headless=body,
+                size=size,
             )
         )
 
@@ -307,6 +359,16 @@ def tokens(text: str, language: str) -> list[Token]:
     return found
 
 
+def loosened(values: Iterable[str]) -> list[str]:
+    """Return tokens without brackets, commas, semicolons and quotes."""
+    bare = (value.strip("\"'`") for value in values if value not in _LAYOUT)
+    return [value for value in bare if value]
+
+
+def _loose(values: Iterable[str]) -> str:
+    return digest("\0".join(loosened(values)))
+
+
 def _lexer(language: str) -> Any:
     try:
         from pygments import lexers  # type: ignore[import-untyped]
@@ -332,6 +394,10 @@ class _Tokens:
     @cached_property
     def whole(self) -> str:
         return digest("\0".join(self._plain(0, len(self._tokens) - 1)))
+
+    @cached_property
+    def loose(self) -> str:
+        return _loose(self._plain(0, len(self._tokens) - 1))
 
     def _plain(self, first: int, last: int) -> list[str]:
         """Return tokens without what a formatter adds or drops and no reader misses.
@@ -390,13 +456,21 @@ class _Tokens:
     def _named_anew(self, name: str) -> list[Definition]:
         found: list[Definition] = []
         starts: set[int] = set()
-        for index in self._positions.get(name, ()):
+        for ordinal, index in enumerate(self._positions.get(name, ()), 1):
             span = self._span(index)
             if span is None or span[0] in starts:
                 continue
             starts.add(span[0])
-            found.append(self._definition(index, *span, len(found) + 1))
+            found.append(self._definition(index, *span, ordinal))
         return found
+
+    def occurrences(self, name: str) -> int:
+        return len(self._positions.get(name, ()))
+
+    def same(self, definition: Definition) -> Definition | None:
+        index = self._positions[definition.name][definition.ordinal - 1]
+        span = self._span(index)
+        return None if span is None else self._definition(index, *span, definition.ordinal)
 
     def _definition(self, index: int, first: int, last: int, ordinal: int) -> Definition:
         values, name = self._plain(first, last), self._tokens[index].value
@@ -410,8 +484,25 @@ class _Tokens:
             end_line=end.line + end.value.rstrip("\n").count("\n"),
             body=digest("\0".join(values)),
             rest=digest("\0".join(hidden)),
+            loose=_loose(values),
+            headless=digest("\0".join(self._plain(self._headless(first, index), last))),
             size=len(values),
         )
+
+    def _headless(self, first: int, index: int) -> int:
+        """Return where a definition begins below what may be macros with lines of their own.
+
+        In C nobody but the preprocessor knows whether such a word belongs to what follows it.
+        """
+        found, at, depth = self._tokens, first, 0
+        while self._language == "c" and at < index and _CONSTANT.fullmatch(found[first].value):
+            depth += (found[at].value == "(") - (found[at].value == ")")
+            at += 1
+            if not depth and found[at].line > found[at - 1].line:
+                first = at
+            elif not depth and found[at].value != "(":
+                break
+        return first
 
     def like(self, definition: Definition) -> Sequence[Definition]:
         own = self.named(definition.name)

@@ -17,7 +17,18 @@ from pathlib import Path
 from typing import Literal
 
 from stratum import Unavailable
-from stratum_bench.truth_source import Definition, Source, Token, Wanted, language_of, read, tokens
+from stratum_bench import truth_layout
+from stratum_bench.truth_source import (
+    Definition,
+    Source,
+    Token,
+    Wanted,
+    counterpart,
+    language_of,
+    loosened,
+    read,
+    tokens,
+)
 
 State = Literal["same", "moved", "renamed", "edited", "deleted", "unjudged"]
 Kind = Literal["symbol", "lines", "file"]
@@ -25,6 +36,8 @@ Kind = Literal["symbol", "lines", "file"]
 _TELLING_TOKENS = 40  # smaller bodies stand in many places by accident
 _TELLING_LINES = 3
 _TELLING_WORDS = 5
+LAID_OUT = "laid out anew"  # the cause where two differ until a formatter has seen both
+_STALE = ("edited", "deleted", "renamed")
 _READ = 1_000  # files kept parsed
 _LINES_AROUND = 3  # that tell where a line went together with its neighbours
 _SETTINGS = (
@@ -62,7 +75,10 @@ def git(root: Path, *words: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a note was tied to. Lines are those of the old state; `wanted` only of a symbol."""
+    """What a note was tied to. Lines are those of the old state.
+
+    `wanted` is the symbol; of lines it is the smallest one around them, if there is one.
+    """
 
     kind: Kind
     path: str
@@ -110,9 +126,26 @@ class Tree:
         text = self.texts.get(path)
         return None if text is None else _read(text, language_of(path))
 
+    def prepare(self, paths: Iterable[str]) -> None:
+        """Make ready for questions about many files, where that is cheaper than one by one."""
+
     def changed(self, other: Tree) -> list[str]:
         """Return the paths of this tree that do not exist or have another text in another one."""
         return [path for path, text in self.texts.items() if other.texts.get(path) != text]
+
+
+class _LaidOut(Tree):
+    """The same tree as formatters lay it out; `texts` are still those that it was made from."""
+
+    def source(self, path: str) -> Source | None:
+        """Return a file laid out anew; ValueError if no formatter takes it."""
+        text = self.texts.get(path)
+        if text is None:
+            return None
+        return _read(truth_layout.laid_out(path, text), language_of(path))
+
+    def prepare(self, paths: Iterable[str]) -> None:
+        truth_layout.prepare((path, self.texts[path]) for path in paths if path in self.texts)
 
 
 @lru_cache(maxsize=_READ)
@@ -127,6 +160,7 @@ def _tokens(text: str, language: str) -> list[Token]:
 
 def forget() -> None:
     """Drop what was parsed: it is kept for as long as states of one repository are compared."""
+    truth_layout.forget()
     _read.cache_clear()
     _tokens.cache_clear()
 
@@ -206,6 +240,7 @@ class Comparison:
         self._diffs, self._blank = lines, blank
         self._pure = pure
         self._appeared = new.changed(old)
+        self._anew: dict[str, Comparison] = {}
 
     def truth(self, place: Place) -> Truth:
         """Tell what has become of a place."""
@@ -233,6 +268,20 @@ class Comparison:
             return Truth("unjudged", "not found by the second opinion")
         if self._unchanged(place.path):
             return Truth("same", "file unchanged", frozenset({(place.path, place.start_line)}))
+        found = self._traced(place, was)
+        if found.state not in _STALE:
+            return found
+        try:
+            found = self._traced_anew(place, was) or found
+        except ValueError:  # no formatter takes it
+            if self._alike(place, was, "loose"):
+                return Truth("unjudged", "layout may differ")
+        if found.state in _STALE and self._alike(place, was, "headless"):
+            return Truth("unjudged", "a macro stands above it")
+        return found
+
+    def _traced(self, place: Place, was: Definition) -> Truth:
+        """Tell what has become of a definition by its tokens as they stand."""
         before, now = self.old.source(place.path), self.new.source(place.path)
         assert before is not None
         if now is not None:
@@ -240,6 +289,56 @@ class Comparison:
             if found is not None:
                 return found
         return self._elsewhere(place, was, now)
+
+    def _traced_anew(self, place: Place, was: Definition) -> Truth | None:
+        """Tell the same when both states are laid out anew, None when it is stale there too.
+
+        Raises:
+            ValueError: A file on the way is one that no formatter takes.
+        """
+        anew = self._laid_out(language_of(place.path))
+        before, laid = self.old.source(place.path), anew.old.source(place.path)
+        assert before is not None
+        assert laid is not None
+        found = anew._traced(place, counterpart(was, before, laid))
+        if found.state in ("edited", "deleted"):
+            return None
+        if found.state == "unjudged":
+            return found
+        name = found.name or was.name
+        return Truth(
+            found.state, LAID_OUT, self._as_they_stand(found.places, name, anew), found.name
+        )
+
+    def _as_they_stand(
+        self, places: Iterable[tuple[str, int]], name: str, anew: Comparison
+    ) -> frozenset[tuple[str, int]]:
+        """Return the places of definitions in the new state, which are known as laid out anew."""
+        found = set()
+        for path, line in places:
+            laid, now = anew.new.source(path), self.new.source(path)
+            assert laid is not None
+            assert now is not None
+            for definition in laid.named(name):
+                if definition.start_line == line:
+                    try:
+                        found.add((path, counterpart(definition, laid, now).start_line))
+                    except ValueError:
+                        return frozenset()
+        return frozenset(found)
+
+    def _laid_out(self, language: str) -> Comparison:
+        """Return the comparison of both states as the formatter of a language lays them out."""
+        if language not in self._anew:
+            old, new = _LaidOut(self.old.texts), _LaidOut(self.new.texts)
+            for tree, other in ((old, new), (new, old)):
+                tree.prepare(p for p in tree.changed(other) if language_of(p) == language)
+            self._anew[language] = Comparison(old, new, self._diffs, self._blank, pure=self._pure)
+        return self._anew[language]
+
+    def _alike(self, place: Place, was: Definition, way: Literal["loose", "headless"]) -> bool:
+        """Tell whether a definition that may be the same stands where it stood or appeared."""
+        return any(self._equal(self.new, path, was, way) for path in {place.path, *self._appeared})
 
     def _in_file(self, place: Place, was: Definition, before: Source, now: Source) -> Truth | None:
         """Tell what stands in the same file, None when the body does not."""
@@ -264,6 +363,8 @@ class Comparison:
         known = [d for d in before.named(was.name) if d.body == was.body]
         if other and len(known) > 1:
             return Truth("edited", "a copy stands in the same file")
+        if len(other) == 1 and was.size < _TELLING_TOKENS and not self._pure:
+            return Truth("unjudged", "too small to tell where it went")
         if len(other) == 1:
             cause = "into another class" if not new else "into another class, name taken"
             return Truth("moved", cause, frozenset({(place.path, other[0].start_line)}))
@@ -289,11 +390,9 @@ class Comparison:
         renamed_to = self._diffs.get(place.path, Diff(place.path)).path
         if small and found[0][0] != renamed_to:
             return Truth("unjudged", "too small to tell where it went")
-        if any(
-            self._equal(self.old, path, was)
-            for path, text in self.old.texts.items()
-            if path != place.path and was.name in text
-        ):
+        asked = [p for p, text in self.old.texts.items() if p != place.path and was.name in text]
+        self.old.prepare(asked)
+        if any(self._equal(self.old, path, was) for path in asked):
             return Truth("unjudged", "copies stood in other files before")
         path, definition = found[0]
         cause = "to another file, name still used" if taken else "to another file"
@@ -303,14 +402,15 @@ class Comparison:
         scope = _scope(place)
         return any(now.inside(d, scope) or d.scope == was.scope for d in now.named(was.name))
 
-    def _equal(self, tree: Tree, path: str, was: Definition) -> list[Definition]:
+    def _equal(self, tree: Tree, path: str, was: Definition, way: str = "body") -> list[Definition]:
         if was.name not in tree.texts.get(path, ""):
             return []
-        source = tree.source(path)
         try:
-            return [d for d in source.named(was.name) if d.body == was.body] if source else []
+            source = tree.source(path)
+            named = source.named(was.name) if source else ()
         except ValueError:
             return []
+        return [d for d in named if getattr(d, way) == getattr(was, way)]
 
     def _renamed(self, place: Place, was: Definition, now: Source | None, state: State) -> Truth:
         if now is None:
@@ -334,15 +434,16 @@ class Comparison:
         if now is not None:
             if before.whole == now.whole:
                 return Truth("same", "only comments and layout", frozenset({(place.path, 0)}))
-            return Truth("edited", "tokens differ")
-        found = [
-            path
-            for path in self._appeared
-            if path not in self.old.texts and self._same_file(before, path)
-        ]
+            return self._file_anew(place.path, place.path) or Truth("edited", "tokens differ")
+        appeared = [path for path in self._appeared if path not in self.old.texts]
+        found = [path for path in appeared if self._same_file(before, path)]
         if len(found) == 1:
             return Truth("moved", "file moved", frozenset({(found[0], 0)}))
-        return Truth("unjudged", "several equal files") if found else Truth("deleted", "file gone")
+        if found:
+            return Truth("unjudged", "several equal files")
+        to = self._diffs.get(place.path, Diff(None)).path
+        anew = self._file_anew(place.path, to) if to and to in appeared else None
+        return anew or Truth("deleted", "file gone")
 
     def _same_file(self, before: Source, path: str) -> bool:
         source = self.new.source(path)
@@ -350,6 +451,19 @@ class Comparison:
             return source is not None and source.whole == before.whole
         except ValueError:
             return False
+
+    def _file_anew(self, path: str, to: str) -> Truth | None:
+        """Compare two files of other tokens when they are laid out anew; None when they differ."""
+        anew = self._laid_out(language_of(path))
+        try:
+            before, now = anew.old.source(path), anew.new.source(to)
+            same = before is not None and now is not None and before.whole == now.whole
+        except ValueError:
+            before, now = self.old.source(path), self.new.source(to)
+            loose = before is not None and now is not None and before.loose == now.loose
+            return Truth("unjudged", "layout may differ") if loose else None
+        state: State = "same" if path == to else "moved"
+        return Truth(state, LAID_OUT, frozenset({(to, 0)})) if same else None
 
     def _lines(self, place: Place) -> Truth:
         if self._unchanged(place.path):
@@ -376,9 +490,10 @@ class Comparison:
         blank = self._blank.get(place.path, Diff(place.path))
         if state == "edited" and blank.lines(place.start_line, place.end_line) is not None:
             return Truth("unjudged", "only white space differs")
-        if state == "edited" and self._only_layout(place):
+        to = self._diffs.get(place.path, Diff(None)).path or place.path
+        if state == "edited" and self._only_layout(place, to):
             return Truth("unjudged", "only layout or comments differ")
-        text, here = self.old.texts[place.path], self.new.texts.get(place.path, "")
+        text, here = self.old.texts[place.path], self.new.texts.get(to, "")
         for around in (0, _LINES_AROUND):
             first = max(1, place.start_line - around)
             block = plain_lines(text, first, place.end_line + around)
@@ -387,24 +502,41 @@ class Comparison:
             found = _found(block, here)
             if len(found) == len(_found(block, text)) == 1:
                 at = found[0] + place.start_line - first
-                return Truth("moved", f"{cause}, block found", frozenset({(place.path, at)}))
-            others = (self.new.texts[path] for path in self._appeared if path != place.path)
+                return Truth("moved", f"{cause}, block found", frozenset({(to, at)}))
+            others = (self.new.texts[path] for path in self._appeared if path != to)
             if found or any(_found(block, other) for other in others):
                 return Truth("unjudged", "the lines stand elsewhere too")
+        if self._same_around(place):
+            return Truth("unjudged", "the definition around differs in layout or comments alone")
         return Truth(state, cause)
 
-    def _only_layout(self, place: Place) -> bool:
-        """Tell whether the tokens of touched lines still stand one behind the other in the file."""
+    def _same_around(self, place: Place) -> bool:
+        """Tell whether the smallest definition around lines is what it was."""
+        around = place.wanted
+        if around is None:
+            return False
+        symbol = Place("symbol", place.path, around.start_line, around.end_line, around)
+        return self.truth(symbol).state in ("same", "moved")
+
+    def _only_layout(self, place: Place, to: str) -> bool:
+        """Tell whether the tokens of touched lines still stand one behind the other in the file.
+
+        Commas and semicolons come and go at line ends. Where no formatter can tell what else is
+        layout, brackets and quotes do not count either.
+        """
         language = language_of(place.path)
         lines = range(place.start_line, place.end_line + 1)
         before = [t.value for t in _tokens(self.old.texts[place.path], language) if t.line in lines]
-        after = [t.value for t in _tokens(self.new.texts.get(place.path, ""), language)]
+        after = [t.value for t in _tokens(self.new.texts.get(to, ""), language)]
+        if truth_layout.readable(language):
+            before, after = ([v for v in some if v not in (",", ";")] for some in (before, after))
+        else:
+            before, after = loosened(before), loosened(after)
         return len(before) >= _TELLING_WORDS and _joined(before) in _joined(after)
 
 
 def _joined(values: Iterable[str]) -> str:
-    # a comma or semicolon comes and goes at line ends
-    return "\0" + "\0".join(value for value in values if value not in (",", ";")) + "\0"
+    return "\0" + "\0".join(values) + "\0"
 
 
 def _scope(place: Place) -> list[str]:
