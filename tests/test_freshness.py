@@ -185,6 +185,19 @@ def test_the_first_and_the_last_line_have_one_neighbour() -> None:
     assert judge(lines(5, 5), current(text="0\n" + TEXT), lambda: TEXT).start_line == 6
 
 
+def test_lines_at_the_very_end_are_found() -> None:
+    assert judge(lines(3, 5), current(text="0\n" + TEXT.rstrip("\n"))).start_line == 4
+
+
+def test_lines_of_a_version_that_kept_no_surroundings_are_followed_by_their_text() -> None:
+    old = replace(lines(2, 4), context=None, within=None, outline_version=None)
+    around = replace(symbol("run", 1, "body"), end_line=9)
+    assert judge(old, current(around, text="zero\n" + TEXT)).start_line == 3
+    assert judge(
+        replace(old, outline_version=4), current(around, text="zero\n" + TEXT)
+    ).freshness == ("changed")
+
+
 def test_indenting_all_lines_does_not_change_them() -> None:
     found = judge(lines(2, 3), current(text="one\n    two  \n    three\nfour\nfive\n"))
     assert found.freshness == "fresh"
