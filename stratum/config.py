@@ -6,6 +6,7 @@ the launcher of a benchmark) call `load`; everything below gets a frozen `Settin
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import tomllib
 from collections.abc import Mapping
@@ -89,6 +90,7 @@ SETTINGS = (
     ),
 )
 
+_MOST_COMMITS = (1 << 31) - 1  # what git takes for a number
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
@@ -145,7 +147,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):  # a home below a file: the store tells of it
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError) as error:  # no TOML, no UTF-8, or thousands of digits
         raise InvalidInput(
             f"The settings file {path} cannot be read: {error}.",
             hint="Correct the file or move it away; every setting has a default.",
@@ -170,8 +172,9 @@ def _parse(setting: Setting, value: object, where: str) -> str | int | bool:
         return value
     if isinstance(value, str) and kind is bool and value.lower() in _TRUE + _FALSE:
         return value.lower() in _TRUE
-    if isinstance(value, str) and kind is int and value.strip().isdecimal():
-        return int(value)
+    if isinstance(value, str) and kind is int:
+        with contextlib.suppress(ValueError):
+            return int(value)
     wanted = {bool: "true or false", int: "a whole number", str: "a text"}[kind]
     raise InvalidInput(f"{where} should be {wanted}, but is {value!r}.", hint=setting.meaning)
 
@@ -185,8 +188,12 @@ def _check_ranges(values: Mapping[str, Any]) -> None:
     for key, least in (
         ("threads", 1),
         ("max_file_bytes", 1),
-        ("history_commits", 0),
-        ("history_vectors", 0),
     ):
         if values[key] < least:
             raise InvalidInput(f"{key} must be at least {least}, but is {values[key]}.")
+    for key in ("history_commits", "history_vectors"):
+        if not 0 <= values[key] <= _MOST_COMMITS:
+            raise InvalidInput(
+                f"{key} must be from 0 to {_MOST_COMMITS}, but is {values[key]}.",
+                hint="Choose a number in that range; 0 is for none.",
+            )

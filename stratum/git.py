@@ -125,7 +125,7 @@ class _Layout:
     common: Path
 
 
-def _understood(ask: Callable[_P, _T]) -> Callable[_P, _T]:
+def understood(ask: Callable[_P, _T]) -> Callable[_P, _T]:
     """Turn an answer of git that makes no sense into Unavailable: another program may be there."""
 
     @functools.wraps(ask)
@@ -227,7 +227,7 @@ def has_commit(root: Path, commits: Iterable[str]) -> bool:
     )
 
 
-@_understood
+@understood
 def ancestry(root: Path, commits: Iterable[str]) -> dict[str, Literal["within", "apart"]]:
     """Tell which commits HEAD is built on ("within") and which it is not ("apart").
 
@@ -285,7 +285,7 @@ def index_stamp(root: Path) -> tuple[int, int, int] | None:
     return (found.st_size, found.st_mtime_ns, found.st_ino) if found else None
 
 
-@_understood
+@understood
 def renames(root: Path, commit: str, until: str | None = None) -> dict[str, str]:
     """Return old path -> new path of the files renamed since a commit.
 
@@ -306,7 +306,7 @@ def renames(root: Path, commit: str, until: str | None = None) -> dict[str, str]
     }
 
 
-@_understood
+@understood
 def changed_since(root: Path, commit: str) -> dict[str, str]:
     """Return the blobs that stood in a commit at the paths which the index has otherwise, or not.
 
@@ -323,7 +323,7 @@ def changed_since(root: Path, commit: str) -> dict[str, str]:
     return found
 
 
-@_understood
+@understood
 def blobs(root: Path, ids: Iterable[str]) -> dict[str, bytes]:
     """Return the contents of blobs by id; ids that git does not know as blobs are left out.
 
@@ -346,7 +346,7 @@ def blobs(root: Path, ids: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
-@_understood
+@understood
 def blob_ids(root: Path, commit: str, paths: Iterable[str]) -> dict[str, str]:
     """Return the ids of the blobs that stood at these paths in a commit.
 
@@ -366,7 +366,7 @@ def blob_ids(root: Path, commit: str, paths: Iterable[str]) -> dict[str, str]:
     return found
 
 
-@_understood
+@understood
 def left_out(root: Path, paths: Iterable[str]) -> dict[str, str]:
     """Return the blob ids of files that a sparse checkout does not put into the working tree.
 
@@ -395,7 +395,7 @@ class Touching:
     blob: str
 
 
-@_understood
+@understood
 def commits_touching(root: Path, since: str, path: str) -> list[Touching]:
     """Return the commits after `since` that touched a path, oldest first; merges are left out.
 
@@ -417,7 +417,7 @@ def commits_touching(root: Path, since: str, path: str) -> list[Touching]:
     return found
 
 
-@_understood
+@understood
 def fork_point(root: Path, base: str) -> str:
     """Return the commit at which HEAD parted from a branch, tag or commit.
 
@@ -697,7 +697,7 @@ def _first_commit(layout: _Layout, commit: str | None) -> str | None:
     return f"root:{_root_of(layout.root, commit)}"
 
 
-@_understood
+@understood
 @functools.lru_cache(maxsize=16)  # a commit's history never changes, and a long one takes a while
 def _root_of(root: Path, commit: str) -> str:
     found = run_git(root, "rev-list", "--max-parents=0", commit).split()

@@ -7,8 +7,10 @@ reaches. Knows nothing of ranking, MCP or the command line: progress goes to a c
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import os
 import re
 import threading
 import time
@@ -18,26 +20,25 @@ from datetime import UTC, datetime
 
 from stratum import paths, tree
 from stratum.errors import Unavailable
-from stratum.git import Worktree, blobs, run_git, shallow_boundary
+from stratum.git import Worktree, blobs, run_git, shallow_boundary, understood
 from stratum.grammars import has_grammar, language_of
 from stratum.history_store import FILES_UNKNOWN, NewCommit
 from stratum.models import EMBED_NEVER, NewRecord, Progress, Skipped, Symbol
 from stratum.outline import OUTLINE_VERSION, outline
 from stratum.redact import redact
-from stratum.store import Store, derived_id
+from stratum.store import ProjectChanged, Store, derived_id
 from stratum.store import Worktree as StoredWorktree
 from stratum.terms import terms
 
 Report = Callable[[Progress], None]
 
-# What a commit weighs: 1, or the least of these that apply.
+# What a commit weighs: 1, or the least of these that apply. The store knows what lowers it later.
 BOT = 0.3  # a version was raised; nobody thought about the files
 MECHANICAL = 0.4  # formatting, translations, releases: the files came by a rule, not by a reason
 MASS = 0.4  # a file among so many says nothing about the subject
 EMPTY_MERGE = 0.2  # "Merge branch 'x'": its commits say it themselves
 REVERT = 0.5  # repeats the words of what it takes back
 SILENT = 0.3  # no message
-IGNORED = 0.2  # the repository itself says that blame should look past it
 MASS_FILES = 50
 WORTH_A_VECTOR = 0.5
 
@@ -50,6 +51,7 @@ _MAX_TITLE = 200  # characters
 _MAX_TEXT = 500
 _MAX_SEARCHED = 2_000  # of a message; what follows are logs and lists
 _MAX_MESSAGE = 64 * 1024  # bytes of a message that are looked at
+_MAX_MATCHED = 500  # characters of a line whose matching may take the square of them
 _MAX_LISTED = 100  # paths of one commit
 _REDACTED = 50  # messages looked at together: one call for each would cost a second in 30,000
 
@@ -60,6 +62,7 @@ _MAX_FETCHED = 16 << 20  # bytes of contents held at once
 _KEPT_CONTENTS = 2_048  # whose symbols are remembered: the older side of one is newer side of next
 
 _BLAME_IGNORE = ".git-blame-ignore-revs"
+_MAX_IGNORED = 10_000  # commits in it: the list is read with every search
 _LAST_SECOND = 253_402_300_799  # of the year 9999
 _NO_MESSAGE = "(no message)"
 _MARK = b"commit"
@@ -71,6 +74,8 @@ _DIFF = ("--root", "-m", "--first-parent", "-l400", "-O/dev/null")
 # From the most that can be asked to what works in a clone without old contents, then without trees.
 _WAYS = (("--name-status", "-M"), ("--name-status", "-M100%"), ())
 
+_LISTED = re.compile(r"(?m)^[ \t]*([0-9a-f]{40,64})\b")
+_COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
 _TRAILER = re.compile(
     r"(?i)[ \t]*(?:(?:[a-z]+-){1,3}by|change-id|git-svn-id|reviewed-on|commit-queue|bug-url|cc"
@@ -131,12 +136,18 @@ class _Logged:
     files: tuple[tuple[bytes, ...], ...] | None
 
 
+class _Overtaken(Exception):
+    """A later run has begun to bring the same worktree up to date."""
+
+
 class HistoryIndexer:
     """Brings the history stratum of one worktree up to date.
 
     `commits` is how many are searchable at most, `vectors` how many of the newest may have a vector
     and get their symbols looked for. Setting `stop`, or Ctrl-C, ends the work after the current
-    batch; what is done is kept and the next run goes on from there.
+    batch; what is done is kept and the next run goes on from there. So does a later run for the
+    same worktree, as another process makes it after a switch of branch: two that reached and left
+    commits for two HEADs at once would leave a mixture.
     """
 
     def __init__(
@@ -154,9 +165,10 @@ class HistoryIndexer:
         self._worktree = worktree
         self._stored = stored
         self._commits = commits
-        self._vectors = vectors
+        self._vectors = min(vectors, _MOST)
         self._report = report
         self._stop = stop
+        self._token = ""
         self._boundary: frozenset[str] = frozenset()
         self._read = self._left = 0
 
@@ -165,12 +177,13 @@ class HistoryIndexer:
 
         A folder without git, or without a commit, has an empty history. Raises Unavailable when git
         is missing, fails, or finds the repository damaged (as with a HEAD that names a missing
-        commit): what is stored stays as it is. Raises ProjectChanged as `TreeIndexer.run` does.
+        commit): what can be searched stays as it is. Raises ProjectChanged as `TreeIndexer.run`
+        does.
         """
         begun = time.monotonic()
         try:
             interrupted = not self._pass()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, _Overtaken):
             interrupted = True
         return HistoryReport(
             commits=self._store.count_reachable(self._stored.id),
@@ -189,26 +202,46 @@ class HistoryIndexer:
         self._boundary = shallow_boundary(self._worktree.root)
         ignored = self._blame_ignored()
         bounds = self._bounds(ignored)
-        was, bounds_were = self._store.history_state(self._stored.id)
-        if (was, bounds_were) == (head, bounds):
+        if self._store.history_state(self._stored.id) == (head, bounds):
             return True
         self._report(Progress("history", 0, 0))
-        added, removed = self._difference(head, was if bounds_were == bounds else None)
+        added, removed = self._difference(head, self._begin(bounds, ignored))
         self._leave(removed)
         for start in range(0, len(added), _READ):
             if not self._add(added[start : start + _READ], start, len(added)):
                 return False
-        with self._store.transaction():
-            self._store.check_project(self._stored)
+        with self._writing():
             self._store.resolve_reverts(self._stored.project_id)
-            self._store.lower_weights(self._stored.project_id, ignored, IGNORED)
             self._store.choose_for_vectors(self._stored.id, self._vectors, WORTH_A_VECTOR)
-            self._store.set_history_state(self._stored.id, head, bounds)
+            self._store.set_history_state(self._stored.id, head, bounds, ignored)
             self._store.raise_generation(self._stored.id)
         return True
 
+    def _begin(self, bounds: str, ignored: Sequence[str]) -> str | None:
+        """Take over the worktree's history, so that runs that began earlier end.
+
+        Until this run is done nobody takes the history for complete. Returns the commit whose
+        ancestors are all there, None where that is not known.
+        """
+        self._token = os.urandom(8).hex()
+        with self._store.transaction():
+            self._store.check_project(self._stored)
+            was, bounds_were = self._store.history_state(self._stored.id)
+            self._store.set_history_state(self._stored.id, None, self._token, ignored)
+        return was if bounds_were == bounds else None
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Run the body in a transaction; a run that was overtaken raises _Overtaken instead."""
+        with self._store.transaction():
+            self._store.check_project(self._stored)
+            if self._store.history_state(self._stored.id) != (None, self._token):
+                raise _Overtaken
+            yield
+
     def _forget(self) -> None:
-        if self._store.count_reachable(self._stored.id):
+        known = self._store.history_state(self._stored.id) != (None, "")
+        if known or self._store.count_reachable(self._stored.id):
             with self._store.transaction():
                 self._store.check_project(self._stored)
                 self._left = self._store.count_reachable(self._stored.id)
@@ -222,15 +255,16 @@ class HistoryIndexer:
             str(self._vectors),
             *sorted(self._boundary),
             "",
-            *sorted(ignored),
+            *ignored,
         )
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
-    def _blame_ignored(self) -> set[str]:
+    def _blame_ignored(self) -> list[str]:
+        """Return the commits that the repository's own list tells blame to ignore, sorted."""
         found = tree.read_text(self._worktree.root, _BLAME_IGNORE)
         if isinstance(found, Skipped):
-            return set()
-        return set(re.findall(r"(?m)^[ \t]*([0-9a-f]{40,64})\b", found[0]))
+            return []
+        return sorted(set(_LISTED.findall(found[0])))[:_MAX_IGNORED]
 
     def _difference(self, head: str, was: str | None) -> tuple[list[str], list[str]]:
         """Return the commits to be reached, newest first, and those to be left.
@@ -252,6 +286,7 @@ class HistoryIndexer:
             stored.difference(wanted)
         )
 
+    @understood
     def _listed(self, what: str) -> list[str]:
         said = run_git(
             self._worktree.root,
@@ -261,7 +296,10 @@ class HistoryIndexer:
             stdin=what.encode("ascii"),
             timeout=_LISTING,
         )
-        return said.decode("ascii").split()
+        ids = said.decode("ascii").split()
+        if not all(map(_COMMIT_ID.fullmatch, ids)):
+            raise ValueError(ids[:1])
+        return ids
 
     def _cut_before(self, commits: Iterable[str]) -> set[str]:
         """Return the stored commits that were at the edge of a shallow clone and are not now."""
@@ -269,11 +307,8 @@ class HistoryIndexer:
         return found.intersection(commits) - self._boundary
 
     def _leave(self, commits: Sequence[str]) -> None:
-        with self._store.transaction():
-            self._store.check_project(self._stored)
-            # while anything is under way, nobody must take the history for complete
-            self._store.set_history_state(self._stored.id, None, "")
-            if commits:
+        if commits:
+            with self._writing():
                 self._store.leave(self._stored.id, commits)
                 self._store.raise_generation(self._stored.id)
         self._left = len(commits)
@@ -290,8 +325,7 @@ class HistoryIndexer:
             if self._stop.is_set():
                 return False
             batch = wanted[start : start + _STORED]
-            with self._store.transaction():
-                self._store.check_project(self._stored)
+            with self._writing():
                 self._read += self._put([new[commit] for commit in batch if commit in new])
                 known = self._store.commit_records(self._stored.project_id, batch)
                 self._store.reach(self._stored.id, [record for record, _ in known.values()])
@@ -337,17 +371,22 @@ class HistoryIndexer:
         raise AssertionError("the last way returns or raises")
 
     def _commits_of(self, logged: Sequence[_Logged]) -> list[NewCommit]:
-        messages = _without_secrets([_clean(commit.message) for commit in logged])
+        messages = _without_secrets([commit.message for commit in logged])
+        messages = [_clean(message) for message in messages]
+        said = _said_without_secrets(
+            [
+                _said(message, merge=len(commit.parents) > 1)
+                for commit, message in zip(logged, messages, strict=True)
+            ]
+        )
         named = [_worth_naming(commit.files or ()) for commit in logged]
         listed = _without_secret_names(named)
-        return [
-            self._commit(commit, message, touched)
-            for commit, message, touched in zip(logged, messages, listed, strict=True)
-        ]
+        return [self._commit(*facts) for facts in zip(logged, messages, said, listed, strict=True)]
 
-    def _commit(self, logged: _Logged, message: str, touched: Sequence[str]) -> NewCommit:
+    def _commit(
+        self, logged: _Logged, message: str, said: _Said, touched: Sequence[str]
+    ) -> NewCommit:
         merge = len(logged.parents) > 1
-        said = _said(message, merge=merge)
         reverts = _REVERTS.search(message)
         revert = reverts is not None or _REVERT.match(said.title) is not None
         if logged.files is None or logged.id in self._boundary:
@@ -398,31 +437,57 @@ def map_symbols(
 
     Resumable: stopping after any batch keeps what is done, and no commit is looked at twice. Merges
     and commits of many files are passed over. Raises Unavailable and ProjectChanged as
-    `HistoryIndexer.run` does.
+    `HistoryIndexer.run` does, but only while nothing is done: after that they end the work, its
+    count is returned, and the next call raises.
     """
     if worktree.commit is None:
         return 0
-    waiting = store.unmapped(stored.id, newest, _MAX_MAPPED_FILES)
+    waiting = store.unmapped(stored.id, min(newest, _MOST), _MAX_MAPPED_FILES)
     contents = _Contents(store, worktree, stored)
-    for start in range(0, len(waiting), _MAPPED):
-        if stop.is_set():
-            return start
-        batch = waiting[start : start + _MAPPED]
-        changes = _changes(worktree, [commit for _, commit in batch])
-        contents.fetch([change for commit in changes.values() for change in commit], stop)
-        if stop.is_set():
-            return start
-        found = {commit: contents.symbols(changes.get(commit, ())) for _, commit in batch}
-        with store.transaction():
-            store.check_project(stored)
-            for record, commit in batch:
-                names = [name for symbols in found[commit].values() for name in symbols]
-                store.put_symbols(
-                    record, found[commit], " ".join(dict.fromkeys(terms("\n".join(names))))
-                )
-            store.raise_generation(stored.id)
-        report(Progress("history", start + len(batch), len(waiting), "symbols"))
-    return len(waiting)
+    done = 0
+    while done < len(waiting):
+        batch = waiting[done : done + _MAPPED]
+        try:
+            found = _symbols_of(worktree, contents, [commit for _, commit in batch], stop)
+            if found is None:
+                break
+            _put_symbols(store, stored, batch, found)
+        except (Unavailable, ProjectChanged):
+            if not done:
+                raise
+            break
+        done += len(batch)
+        report(Progress("history", done, len(waiting), "symbols"))
+    return done
+
+
+def _symbols_of(
+    worktree: Worktree, contents: _Contents, commits: Sequence[str], stop: threading.Event
+) -> dict[str, dict[str, Sequence[str]]] | None:
+    """Return the symbols that commits changed, by commit and path; None on `stop`."""
+    if stop.is_set():
+        return None
+    changes = _changes(worktree, commits)
+    contents.fetch([change for commit in changes.values() for change in commit], stop)
+    if stop.is_set():
+        return None
+    return {commit: contents.symbols(changes.get(commit, ())) for commit in commits}
+
+
+def _put_symbols(
+    store: Store,
+    stored: StoredWorktree,
+    batch: Sequence[tuple[int, str]],
+    found: dict[str, dict[str, Sequence[str]]],
+) -> None:
+    """Store what `_symbols_of` found for (record id, commit) pairs, all or nothing."""
+    with store.transaction():
+        store.check_project(stored)
+        for record, commit in batch:
+            names = [name for symbols in found[commit].values() for name in symbols]
+            words = " ".join(dict.fromkeys(terms("\n".join(names))))
+            store.put_symbols(record, found[commit], words)
+        store.raise_generation(stored.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,6 +596,7 @@ def _own_texts(symbols: Sequence[Symbol], lines: Sequence[str]) -> dict[str, tup
     return found
 
 
+@understood
 def _changes(worktree: Worktree, commits: Sequence[str]) -> dict[str, list[_Change]]:
     """Return the changes of source files that have symbols, tests left out, by commit."""
     asked = "".join(f"{commit}\n" for commit in commits).encode("ascii")
@@ -584,9 +650,16 @@ def _logged(said: bytes, *, with_files: bool) -> Iterator[_Logged]:
             parents=tuple(parents.decode("ascii").split()),
             time=int(date or 0),
             author=author.decode("utf-8", "replace"),
-            message=message[:_MAX_MESSAGE].decode("utf-8", "replace"),
+            message=_start(message).decode("utf-8", "replace"),
             files=tuple(files) if with_files else None,
         )
+
+
+def _start(message: bytes) -> bytes:
+    """Return what is looked at of a message, in whole words: half a secret looks like none."""
+    if len(message) <= _MAX_MESSAGE:
+        return message
+    return message[:_MAX_MESSAGE].rsplit(None, 1)[0]
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -627,12 +700,26 @@ def _without_secrets(messages: Sequence[str]) -> list[str]:
     return found
 
 
+def _said_without_secrets(said: Sequence[_Said]) -> list[_Said]:
+    """Mask what is a secret only once trailers are gone and lines are joined."""
+    titles = _without_secrets([one.title for one in said])
+    bodies = _without_secrets([one.body for one in said])
+    asides = _without_secrets([one.aside for one in said])
+    return [
+        _Said(title, body, aside, one.empty)
+        for one, title, body, aside in zip(said, titles, bodies, asides, strict=True)
+    ]
+
+
 def _clean(message: str) -> str:
-    """Return a message without control characters, trailers and addresses of people."""
+    """Return a message without control characters, trailers and addresses of people.
+
+    Secrets must be masked before: `user:password@host` looks like an address in its middle.
+    """
     lines = _CONTROL.sub(" ", message.replace("\r\n", "\n")).strip().split("\n")
     kept = [lines[0], *(line for line in lines[1:] if not _TRAILER.fullmatch(line))]
     text = "\n".join(kept)
-    return _ADDRESS.sub("", text) if "@" in text else text
+    return _ADDRESS.sub(" ", text) if "@" in text else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -655,10 +742,10 @@ def _said(message: str, *, merge: bool) -> _Said:
     if not lines:
         return _Said(_NO_MESSAGE, "", empty=True)
     aside, empty = "", False
-    if merge and _MERGE.match(lines[0]):
+    if merge and _MERGE.match(lines[0][:_MAX_MATCHED]):
         empty = len(lines) == 1
         if not empty:
-            aside = lines.pop(0)
+            aside = lines.pop(0)[:_MAX_MATCHED]
             if _MERGE_LOG.fullmatch(lines[0]) and len(lines) > 1:
                 lines.pop(0)
     title = _shortened(lines[0], _MAX_TITLE)

@@ -17,6 +17,7 @@ from stratum.models import EMBED_COMMIT, EMBED_NEVER, NewRecord
 FILES_UNKNOWN = -1  # the commit's parent, or a part of its content, was not at hand
 # What a commit that was taken back later still weighs: its words describe code that is gone.
 REVERTED = 0.3
+IGNORED = 0.2  # and one that the repository itself says blame should look past: at most so much
 _MAX_REVERTS = 10  # of reverts of reverts: nobody goes on for longer
 
 
@@ -41,9 +42,11 @@ class NewCommit:
 class Commit:
     """A stored commit as seen from a worktree.
 
-    `author` is a hash of the address. `weight` is from 0 to 1 and counts in that the commit was
-    `reverted` by one that can be reached as well. `files` counts all that it touched (None: not
-    known); `touched` are those worth naming, each with the symbols that changed in it.
+    `reachable` says whether HEAD is built on it, as far as that is known; another worktree may have
+    brought it. `author` is a hash of the address. `weight` is from 0 to 1 and counts in that the
+    commit was `reverted` by one that can be reached, or that blame is to ignore it here. `files`
+    counts all that it touched (None: not known); `touched` are those worth naming, each with the
+    symbols that changed in it.
     """
 
     id: str
@@ -51,6 +54,7 @@ class Commit:
     author: str
     weight: float
     reverts: str | None
+    reachable: bool
     reverted: bool
     files: int | None
     touched: tuple[tuple[str, tuple[str, ...]], ...]
@@ -64,19 +68,31 @@ class HistoryStore(Database):
     def history_state(self, worktree_id: int) -> tuple[str | None, str]:
         """Return the commit whose ancestors are all stored, and the bounds that held for them.
 
-        The commit is None while a worktree's history is incomplete.
+        The commit is None while a worktree's history is incomplete; the bounds then are a token of
+        the run that is making it complete, or was.
         """
         row = self._row(
             "SELECT history_head, history_bounds FROM worktree WHERE id = ?", (worktree_id,)
         )
-        return (row[0], row[1]) if row else (None, "")
+        return (row[0], row[1].partition(" ")[0]) if row else (None, "")
 
-    def set_history_state(self, worktree_id: int, head: str | None, bounds: str) -> None:
-        """Say what `history_state` is to return from now on."""
+    def set_history_state(
+        self, worktree_id: int, head: str | None, bounds: str, ignored: Iterable[str] = ()
+    ) -> None:
+        """Say what `history_state` is to return from now on, and what blame is to ignore.
+
+        `bounds` is a word without spaces, `ignored` are ids of commits. They weigh less in this
+        worktree only, and no longer than its list names them.
+        """
         self._run(
             "UPDATE worktree SET history_head = ?, history_bounds = ? WHERE id = ?",
-            (head, bounds, worktree_id),
+            (head, " ".join((bounds, *ignored)), worktree_id),
         )
+
+    def _ignored(self, worktree_id: int) -> list[str]:
+        """Return the commits that blame is to ignore: the words that follow the bounds."""
+        text = self._value("SELECT history_bounds FROM worktree WHERE id = ?", (worktree_id,))
+        return (text or "").split(" ")[1:]
 
     def count_reachable(self, worktree_id: int) -> int:
         """Return how many commits can be searched from a worktree."""
@@ -170,14 +186,6 @@ class HistoryStore(Database):
             (project_id,),
         )
 
-    def lower_weights(self, project_id: int, commits: Iterable[str], weight: float) -> None:
-        """Let these commits weigh no more than `weight`."""
-        self._run(
-            "UPDATE history SET weight = min(weight, ?) WHERE project_id = ?"
-            " AND commit_id IN (SELECT value FROM json_each(?))",
-            (weight, project_id, json.dumps(list(commits))),
-        )
-
     def choose_for_vectors(self, worktree_id: int, most: int, least_weight: float) -> None:
         """Let the `most` newest commits of a worktree have a vector if they weigh enough.
 
@@ -192,9 +200,11 @@ class HistoryStore(Database):
         self._run(
             "UPDATE record SET embed = ? WHERE embed = ? AND id IN (SELECT h.record_id"
             " FROM json_each(?) newest JOIN history h ON h.record_id = newest.value"
-            " WHERE h.weight >= ?)",
-            (EMBED_COMMIT, EMBED_NEVER, newest, least_weight),
-        )
+            " WHERE iif(h.commit_id IN (SELECT value FROM json_each(?)), min(h.weight, ?), h.weight"
+            ") >= ?)",
+            (EMBED_COMMIT, EMBED_NEVER, newest, json.dumps(self._ignored(worktree_id)), IGNORED,
+             least_weight),
+        )  # fmt: skip
         self._run(
             "UPDATE record SET embed = ? WHERE embed = ? AND space_id IS NULL"
             " AND id IN (SELECT record_id FROM reachable WHERE worktree_id = ?)"
@@ -262,9 +272,11 @@ class HistoryStore(Database):
         with self._lock:
             rows = self._rows(
                 "SELECT h.record_id, h.commit_id, r.created_at, h.author, h.weight, h.reverts,"
-                " h.files FROM history h JOIN record r ON r.id = h.record_id"
+                " h.files, x.record_id IS NOT NULL"
+                " FROM history h JOIN record r ON r.id = h.record_id"
+                " LEFT JOIN reachable x ON x.worktree_id = ? AND x.record_id = h.record_id"
                 " WHERE h.record_id IN (SELECT value FROM json_each(?))",
-                (wanted,),
+                (worktree_id, wanted),
             )
             touched: dict[int, list[tuple[str, tuple[str, ...]]]] = {}
             for record_id, path, symbols in self._rows(
@@ -275,18 +287,21 @@ class HistoryStore(Database):
                 names = tuple(symbols.split("\n")) if symbols else ()
                 touched.setdefault(record_id, []).append((path, names))
             reverted = self._reverted(worktree_id, {row[1] for row in rows})
+            ignored = set(self._ignored(worktree_id))
         return {
             record_id: Commit(
                 id=commit,
                 created_at=created_at,
                 author=author,
-                weight=weight * REVERTED if commit in reverted else weight,
+                weight=(min(weight, IGNORED) if commit in ignored else weight)
+                * (REVERTED if commit in reverted else 1),
                 reverts=reverts,
+                reachable=bool(reachable),
                 reverted=commit in reverted,
                 files=None if files == FILES_UNKNOWN else files,
                 touched=tuple(touched.get(record_id, ())),
             )
-            for record_id, commit, created_at, author, weight, reverts, files in rows
+            for record_id, commit, created_at, author, weight, reverts, files, reachable in rows
         }
 
     def _reverted(self, worktree_id: int, commits: set[str]) -> set[str]:

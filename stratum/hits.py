@@ -44,7 +44,7 @@ def note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:
 def commit_hit(record: Record, commit: Commit, score: float) -> Hit:
     """Return a past commit with the first files that it touched."""
     marks = ["taken back later"] if commit.reverted else []
-    if not getattr(commit, "reachable", True):
+    if not commit.reachable:
         marks.append("not part of HEAD")
     return Hit(
         id=record.uid,

@@ -273,7 +273,9 @@ class Memory:
         if not interrupted:
             try:
                 past = self._index_history(store, place, report, stop)
-                interrupted = past.interrupted
+                interrupted = past.interrupted and stop.is_set()
+                if past.interrupted and not interrupted:
+                    notices.append("Another process reads the history: what it reads is kept.")
             except ProjectChanged:
                 pass  # by another process; the next run reads the history for the new project
             except Unavailable as error:

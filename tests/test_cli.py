@@ -16,7 +16,6 @@ from click.testing import CliRunner, Result
 from stratum import cli as command_line
 from stratum.cli import cli, progress_text
 from stratum.errors import StratumError
-from stratum.history_store import Commit
 from stratum.models import Progress
 from stratum.redact import MAX_SAID
 
@@ -869,7 +868,6 @@ def test_a_commit_is_shown_with_its_id_and_without_an_empty_place(repo: Path, st
         assert run("get", id_).stdout == run("get", found[0][:12]).stdout
 
 
-@pytest.mark.skipif(not hasattr(Commit, "reachable"), reason="the history does not tell it yet")
 def test_a_commit_that_head_is_not_built_on_says_so(repo: Path, stale: str, tmp_path: Path) -> None:
     other = tmp_path / "other"
     git(repo, "worktree", "add", "-q", "-b", "side", str(other))

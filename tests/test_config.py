@@ -40,6 +40,30 @@ def test_the_history_can_be_bounded_and_turned_off(tmp_path: Path) -> None:
     assert (settings.history_commits, settings.history_vectors) == (0, 0)
 
 
+@pytest.mark.parametrize("variable", ["STRATUM_HISTORY_COMMITS", "STRATUM_HISTORY_VECTORS"])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("-1", "must be from 0 to 2147483647, but is -1"),
+        ("2147483648", "must be from 0 to 2147483647, but is 2147483648"),
+        ("9" * 20, "must be from 0 to 2147483647"),
+        ("9" * 5_000, "should be a whole number"),
+        ("1.5", "should be a whole number, but is '1.5'"),
+        ("", "should be a whole number, but is ''"),
+    ],
+)
+def test_a_bound_of_the_history_out_of_range_is_one_sentence(
+    tmp_path: Path, variable: str, text: str, sentence: str
+) -> None:
+    with pytest.raises(InvalidInput, match=sentence):
+        load({"STRATUM_HOME": str(tmp_path), variable: text})
+
+
+def test_the_largest_bounds_of_the_history_are_taken(tmp_path: Path) -> None:
+    environ = {"STRATUM_HOME": str(tmp_path), "STRATUM_HISTORY_COMMITS": " 2147483647 "}
+    assert load(environ).history_commits == 2_147_483_647
+
+
 @pytest.mark.parametrize(("text", "value"), [("1", True), ("yes", True), ("0", False), ("", False)])
 def test_booleans_are_read_from_the_environment(tmp_path: Path, text: str, value: bool) -> None:
     environ = {"STRATUM_HOME": str(tmp_path), "STRATUM_OFFLINE": text}
@@ -58,8 +82,11 @@ def test_the_hubs_own_offline_switch_is_honoured(tmp_path: Path) -> None:
         ("threads = true", "should be a whole number, but is True"),
         ("threads = 0", "threads must be at least 1"),
         ("max_file_bytes = 0", "max_file_bytes must be at least 1"),
-        ("history_commits = -1", "history_commits must be at least 0"),
-        ("history_vectors = -1", "history_vectors must be at least 0"),
+        ("history_commits = -1", "history_commits must be from 0 to 2147483647, but is -1"),
+        ("history_vectors = -1", "history_vectors must be from 0 to 2147483647, but is -1"),
+        ("history_vectors = 2147483648", "history_vectors must be from 0 to 2147483647"),
+        ("history_commits = 99999999999999999999", "history_commits must be from 0 to 2147483647"),
+        (f"history_commits = {'9' * 5_000}", "cannot be read"),
         ("log_level = 'loud'", "log_level is 'loud'"),
         ("= broken", "cannot be read"),
     ],

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from stratum import history
 from stratum.errors import Unavailable
 from stratum.git import find_worktree, run_git
 from stratum.history import HistoryIndexer, HistoryReport, map_symbols
-from stratum.history_store import Commit
+from stratum.history_store import IGNORED, Commit
 from stratum.models import EMBED_COMMIT, Progress
 from stratum.store import ProjectChanged, Store, Worktree, open_store
 from stratum.terms import query_terms
@@ -258,6 +260,81 @@ def test_secrets_are_stored_nowhere(repo: Repository, indexed: Indexed) -> None:
     assert indexed.found("rotate") != []
 
 
+@pytest.mark.parametrize(
+    ("secret", "core"),
+    [
+        ("postgres://admin:Sup3r$ecret!pw9@db.example.com/x", "Sup3r$ecret"),
+        ("https://bob:hunter2%$Zq8!kk@git.example.com/r.git", "hunter2%$Zq8"),
+        ("amqp://user:My-Pass.Word+1@mq.example.com/vh", "Word+1"),
+        (TOKEN, TOKEN[:12]),
+    ],
+)
+@pytest.mark.parametrize("message", ["Use {}", "Start\n\nUse {}\nthere", "Start\n\na\x01{}\x02b"])
+def test_a_secret_that_holds_an_address_is_masked_before_addresses_go(
+    repo: Repository, indexed: Indexed, message: str, secret: str, core: str
+) -> None:
+    repo.commit(message.format(secret))
+    indexed.run()
+    assert core.lower() not in indexed.everything().lower()
+    assert "REDACTED" in indexed.everything()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"Start\n\n{TOKEN[:16]}<ada@example.org>{TOKEN[16:]}",  # whole once the address is gone
+        "Start\n\npassword:\nSigned-off-by: Ada\nTr0ub4dorXyz9Q",  # once the trailer is gone
+        "Start\n\npassword:\n  Tr0ub4dorXyz9Q",  # once the lines are joined
+    ],
+)
+def test_a_secret_that_cleaning_would_put_together_is_not_stored(
+    repo: Repository, indexed: Indexed, message: str
+) -> None:
+    commit = repo.commit(message)
+    indexed.run()
+    text = str(indexed.record(commit)["text"])
+    assert text
+    assert TOKEN.lower() not in indexed.everything().lower()
+    assert "Tr0ub4dor" not in text
+    assert indexed.found("tr0ub4dorxyz9q") == []
+
+
+def test_half_a_secret_at_the_end_of_what_is_read_is_not_stored(
+    repo: Repository, indexed: Indexed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "Start\n\nIt was "
+    monkeypatch.setattr(history, "_MAX_MESSAGE", len(said) + 12)
+    commit = repo.commit(f"{said}{TOKEN}, {TOKEN}")
+    indexed.run()
+    assert indexed.record(commit)["text"] == "It was"
+
+
+def test_hostile_messages_are_read_in_no_time(repo: Repository, indexed: Indexed) -> None:
+    subjects = [
+        "merge " + "a/" * 31_000 + " x",
+        "merge " + "@" * 62_000 + " x",
+        "1.1" + "0" * 62_000,
+    ]
+    for subject in subjects:
+        merged(repo, f"{subject}\n\n{'b ' * 10_000}")
+    begun = time.process_time()
+    assert indexed.run().commits == 3 * len(subjects) + 1
+    assert time.process_time() - begun < 3  # the square of the length took 10 for each
+
+
+@pytest.mark.parametrize("unit", [" ", "\t", "a-", "a/", "@", "a@a.", "1.", "\n\t"])
+def test_no_pattern_takes_the_square_of_a_message(unit: str) -> None:
+    message = (unit * 65_536)[:65_536]
+    for start in ("", "merge ", "merged in ", "\t", "x-", "fix: ", "1.1", "This reverts commit "):
+        for end in ("", "@", " x"):
+            begun = time.process_time()
+            clean = history._clean(f"{start}{message}{end}\n{start}{message}{end}")
+            said = history._said(clean, merge=True)
+            logged = history._Logged("0" * 40, ("1", "2"), 0, f"{message}{end}", clean, ())
+            history._weight(logged, said, revert=bool(re.search(history._REVERTS, clean)))
+            assert time.process_time() - begun < 1, (start, end)
+
+
 def test_odd_messages_break_nothing(repo: Repository, indexed: Indexed) -> None:
     silent = repo.commit("")
     huge = repo.commit("Huge " + "word " * 100_000 + "\n\nafterwards")
@@ -394,7 +471,41 @@ def test_what_blame_is_to_ignore_weighs_less_from_then_on(
     repo.put({".git-blame-ignore-revs": f"# quotes\n{commit}  # all of them\n"})
     assert indexed.run().read == 0
     weights = {id_: found.weight for id_, found in indexed.commits().items()}
-    assert weights == {commit: history.IGNORED, other: 1}
+    assert weights == {commit: IGNORED, other: 1}
+
+
+def test_what_blame_no_longer_ignores_weighs_as_before(repo: Repository, indexed: Indexed) -> None:
+    solid, formatted = repo.commit("Solid work on carts"), repo.commit("Reformat with black")
+    (repo.root / ".git-blame-ignore-revs").write_text(f"{solid}\n{formatted}\n")
+    indexed.run()
+    assert indexed.commits()[solid].weight == indexed.commits()[formatted].weight == IGNORED
+    assert indexed.record(solid)["embed"] != EMBED_COMMIT
+    (repo.root / ".git-blame-ignore-revs").write_text(f"{formatted}\n")
+    indexed.run()
+    assert indexed.commits()[solid].weight == 1
+    assert indexed.commits()[formatted].weight == IGNORED
+    assert indexed.record(solid)["embed"] == EMBED_COMMIT
+    (repo.root / ".git-blame-ignore-revs").unlink()
+    indexed.run()
+    assert indexed.commits()[formatted].weight == history.MECHANICAL
+
+
+def test_what_blame_is_to_ignore_is_so_for_one_worktree(
+    repo: Repository, indexed: Indexed, tmp_path: Path
+) -> None:
+    commit = repo.commit("Solid work on carts")
+    indexed.run()
+    repo.git("worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+    (tmp_path / "side" / ".git-blame-ignore-revs").write_text(commit)
+    other = Indexed(indexed.store, tmp_path / "side")
+    stop = threading.Event()
+    stop.set()
+    assert other.run(stop=stop).interrupted
+    other.run()
+    assert other.commits()[commit].weight == IGNORED
+    assert indexed.commits()[commit].weight == 1
+    assert indexed.run().read == 0
+    assert indexed.commits()[commit].weight == 1
 
 
 # merges and reverts
@@ -600,6 +711,11 @@ def test_two_worktrees_share_commits_and_reach_their_own(
     stored = indexed.stored()
     assert indexed.store.reachable_among(stored.id, [one, aside, "0" * 40]) == {one}
     assert indexed.store.reachable_among(other.stored().id, [aside, one]) == {one, aside}
+    records = indexed.store.commit_records(stored.project_id, [one, aside]).values()
+    for seen, reached in ((indexed, {one}), (other, {one, aside})):
+        found = indexed.store.commits(seen.stored().id, [record for record, _ in records])
+        assert {commit.id for commit in found.values() if commit.reachable} == reached
+        assert len(found) == 2
 
 
 def test_a_shallow_clone_knows_no_files_at_its_edge_until_it_is_deepened(
@@ -759,6 +875,9 @@ def test_only_the_newest_that_say_something_wait_for_a_vector(
     assert waiting() == ["Four"]
     indexed.run(vectors=0)
     assert waiting() == []
+    indexed.run(commits=10**30, vectors=10**30)
+    assert waiting() == ["One", "Two", "Four"]
+    assert indexed.map(newest=10**30) == 4
 
 
 # interruption and failures
@@ -838,23 +957,144 @@ def test_two_processes_at_once_store_each_commit_once(
     assert indexed.store.check() == []
 
 
-def test_what_another_process_stored_meanwhile_is_not_stored_again(
-    repo: Repository, indexed: Indexed, monkeypatch: pytest.MonkeyPatch
+def test_what_another_worktree_stored_meanwhile_is_not_stored_again(
+    repo: Repository, indexed: Indexed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     commit = repo.commit("One", {"one.py": "x = 1\n"})
+    repo.git("worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+    other = Indexed(indexed.store, tmp_path / "side")
     slow, real = indexed.indexer(), HistoryIndexer._read_new
 
-    def overtaken(self: HistoryIndexer, wanted: list[str]) -> object:
+    def first(self: HistoryIndexer, wanted: list[str]) -> object:
         found = real(self, wanted)
         monkeypatch.undo()
-        assert indexed.run().read == 1
-        assert indexed.map() == 1
+        assert other.run().read == 1
+        assert other.map() == 1
         return found
 
-    monkeypatch.setattr(HistoryIndexer, "_read_new", overtaken)
-    assert slow.run().read == 0
+    monkeypatch.setattr(HistoryIndexer, "_read_new", first)
+    report = slow.run()
+    assert (report.read, report.commits, report.interrupted) == (0, 1, False)
     assert indexed.paths(commit) == {"one.py"}
     assert indexed.map() == 0
+
+
+class Paused:
+    """A run in a thread that waits in its `pause`-th call of `report` until it is let go."""
+
+    def __init__(self, indexed: Indexed, pause: int) -> None:
+        self._calls, self._pause = 0, pause
+        self._waits, self._goes = threading.Event(), threading.Event()
+        self.report: HistoryReport | None = None
+        indexer = indexed.indexer(report=self._called)
+        self._thread = threading.Thread(target=self._run, args=(indexer,))
+        self._thread.start()
+        assert self._waits.wait(20)
+
+    def _run(self, indexer: HistoryIndexer) -> None:
+        self.report = indexer.run()
+
+    def _called(self, progress: Progress) -> None:
+        self._calls += 1
+        if self._calls == self._pause:
+            self._waits.set()
+            assert self._goes.wait(20)
+
+    def finish(self) -> HistoryReport:
+        self._goes.set()
+        self._thread.join(20)
+        assert self.report is not None
+        return self.report
+
+
+@pytest.fixture
+def forked(repo: Repository, indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A repository with `main`, indexed before, and `side`, which is checked out."""
+    small_batches(monkeypatch)
+    git(repo.root, "remote", "add", "origin", "https://example.org/ada/shop")
+    for i in range(4):
+        repo.commit(f"Base {i}")
+    repo.git("checkout", "-q", "-b", "side")
+    for i in range(7):
+        repo.commit(f"Side {i}")
+    repo.git("checkout", "-q", "main")
+    for i in range(5):
+        repo.commit(f"Main {i}")
+    indexed.run()
+    repo.commit("Main again", {"again.py": "x = 1\n"})
+    repo.git("checkout", "-q", "side")
+    return repo
+
+
+def check_what_is_complete(repo: Repository, indexed: Indexed) -> None:
+    """What counts as complete must be so, to the commit."""
+    head, _ = indexed.store.history_state(indexed.stored().id)
+    if head is not None:
+        assert indexed.commits().keys() == set(git(repo.root, "rev-list", head).split())
+
+
+@pytest.mark.parametrize("later", ["done", "stopped"])
+@pytest.mark.parametrize("second", [1, 2, 3, 4])
+@pytest.mark.parametrize("first", [2, 3, 4])
+def test_of_two_runs_for_two_heads_the_later_one_holds(
+    forked: Repository, indexed: Indexed, first: int, second: int, later: str
+) -> None:
+    """The earlier run pauses at one point, goes on at a point of the later one, and must end."""
+    slow = Paused(indexed, first)
+    forked.git("checkout", "-q", "main")
+    stop, calls, done = threading.Event(), 0, []
+
+    def let_go(progress: Progress) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == second:
+            done.append(slow.finish())
+            if later == "stopped":
+                stop.set()
+
+    report = indexed.run(report=let_go, stop=stop)
+    done = done or [slow.finish()]  # the later run was done before that point
+    check_what_is_complete(forked, indexed)
+    if second == 1:  # the later run looked before it began, and found all the more to leave
+        assert not done[0].interrupted
+    else:
+        assert done[0].interrupted
+    if not report.interrupted:
+        assert indexed.store.history_state(indexed.stored().id)[0] == forked.head()
+        assert indexed.commits().keys() == forked.ancestors()
+    for branch in ("main", "side"):
+        forked.git("checkout", "-q", branch)
+        assert not indexed.run().interrupted
+        assert indexed.commits().keys() == forked.ancestors()
+
+
+@pytest.mark.parametrize("point", ["_difference", "_leave"])
+def test_a_run_that_goes_on_while_another_compares_changes_nothing(
+    forked: Repository, indexed: Indexed, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    slow = Paused(indexed, 2)
+    forked.git("checkout", "-q", "main")
+    late, real, done = indexed.indexer(), getattr(HistoryIndexer, point), []
+
+    def let_go(self: HistoryIndexer, *arguments: object) -> object:
+        before = indexed.store.reachable(indexed.stored().id)
+        done.append(slow.finish())
+        assert indexed.store.reachable(indexed.stored().id) == before
+        return real(self, *arguments)
+
+    monkeypatch.setattr(HistoryIndexer, point, let_go)
+    assert not late.run().interrupted
+    assert done[0].interrupted
+    assert indexed.commits().keys() == forked.ancestors()
+    assert indexed.store.history_state(indexed.stored().id)[0] == forked.head()
+
+
+def test_a_history_turned_off_meanwhile_stays_off(forked: Repository, indexed: Indexed) -> None:
+    slow = Paused(indexed, 2)
+    assert indexed.run(commits=0).commits == 0
+    assert slow.finish().interrupted
+    assert indexed.commits() == {}
+    assert indexed.store.history_state(indexed.stored().id) == (None, "")
 
 
 def test_before_the_first_commit_and_without_git_the_history_is_empty(
@@ -1050,6 +1290,41 @@ def test_symbols_are_mapped_newest_first_and_resumed(
     monkeypatch.undo()
     assert indexed.map(newest=5) == 2
     assert [commit for commit in commits if indexed.symbols(commit)] == commits[1:]
+
+
+@pytest.mark.parametrize("how", ["stop", "failure"])
+def test_the_count_of_mapped_commits_is_right_when_it_ends_early(
+    repo: Repository, indexed: Indexed, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    small_batches(monkeypatch)
+    commits = [repo.commit(f"Number {i}", {f"f{i}.py": f"{CART}x = {i}\n"}) for i in range(6)]
+    indexed.run()
+    stop, real, calls = threading.Event(), history._Contents.fetch, 0
+
+    def fetch(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3 and how == "stop":
+            stop.set()
+        elif calls == 3:
+            monkeypatch.setenv("PATH", "/nowhere")
+        real(*arguments)
+
+    monkeypatch.setattr(history._Contents, "fetch", fetch)
+    stored, worktree = indexed.stored(), find_worktree(repo.root)
+
+    def mapped() -> int:
+        return map_symbols(
+            indexed.store, worktree, stored, newest=9, report=lambda progress: None, stop=stop
+        )
+
+    assert mapped() == 4
+    if how == "failure":
+        with pytest.raises(Unavailable, match="git was not found"):
+            mapped()
+    monkeypatch.undo()
+    assert [commit for commit in commits if indexed.symbols(commit)] == commits[2:]
+    assert indexed.map() == 2
 
 
 def test_symbols_mapped_by_another_process_meanwhile_are_not_added_twice(
