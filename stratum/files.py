@@ -23,8 +23,9 @@ from stratum.outline import body_hash, outline
 _CACHED_TEXTS, _CACHED_OUTLINES, _CACHED_BLOBS = 256, 64, 20_000
 
 _CONFLICT = re.compile(r"^<<<<<<< .*?^=======$.*?^>>>>>>> ", re.MULTILINE | re.DOTALL)
-# In these a second definition of a name is no overload: it hides the first.
-_REDEFINING = frozenset(("python", "ruby", "javascript", "php", "lua"))
+# In these a second definition of a name is no overload: it hides the first. Not so in JavaScript,
+# where many functions without a name define the same names, each for itself.
+_REDEFINING = frozenset(("python", "ruby", "php", "lua"))
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

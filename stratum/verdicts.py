@@ -304,6 +304,8 @@ class Verdicts:
     ) -> Verdict:
         content = contents[anchor.path]
         verdict = self._compare(anchor, content)
+        if self._others_went(anchor, content, verdict):
+            return dataclasses.replace(verdict, freshness="moved", reason="")
         if verdict.freshness == "gone" or self._has_left(anchor, content, verdict):
             return self._followed(note, anchor, file_is_gone=content is None) or verdict
         return verdict
@@ -321,6 +323,17 @@ class Verdicts:
         others[anchor.body_hash or ""] -= 1
         left = Counter(symbol.body_hash for symbol in content.definitions(anchor.symbol))
         return left <= others
+
+    def _others_went(self, anchor: Anchor, content: FileContent | None, verdict: Verdict) -> bool:
+        """Tell whether only other definitions of its name were removed, and none was edited."""
+        if verdict.freshness != "changed" or anchor.peers < 2 or content is None:
+            return False
+        mine = anchor.body_hash or ""
+        named = self._named_before(anchor, anchor.symbol or "")
+        before = Counter(symbol.body_hash for symbol in named)
+        left = Counter(symbol.body_hash for symbol in content.definitions(anchor.symbol or ""))
+        # of equal ones nobody could tell which went; and in the same number they changed places
+        return left < before and left[mine] == before[mine] == 1
 
     def _named_before(self, anchor: Anchor, name: str) -> Sequence[Symbol]:
         """Return what its file defined under a name, by git's objects or else by the index."""

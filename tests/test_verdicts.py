@@ -415,6 +415,42 @@ def test_definitions_that_exchanged_their_bodies_are_edited(
         assert [fate(memory, n) for n in (windows, other)] == ["changed", "moved"]
 
 
+CASES = """it("adds", () => {
+  const App = () => <p>one</p>;
+});
+it("removes", () => {
+  const App = () => <p>two</p>;
+});
+it("keeps", () => {
+  const App = () => <p>three</p>;
+});
+"""
+
+
+def test_definitions_of_one_name_that_come_and_go_beside_it_change_nothing(
+    settings: Settings, repository: Path
+) -> None:
+    path = repository / "app.test.jsx"
+    path.write_text(CASES)
+    commit(repository)
+    with Memory(settings, repository) as memory:
+        memory.index()
+        note = note_at(memory, "app.test.jsx::App#2")
+        added = CASES.replace(
+            'it("keeps"', 'it("more", () => {\n  const App = () => 1;\n});\nit("keeps"'
+        )
+        for text in (
+            added,
+            CASES.replace('it("adds", () => {\n  const App = () => <p>one</p>;\n});\n', ""),
+        ):
+            path.write_text(text)
+            entry = memory.get(note.id)
+            assert entry.freshness in ("fresh", "moved")
+            assert "two" in path.read_text().split("\n")[(entry.start_line or 0) - 1]
+        path.write_text(path.read_text().replace("two", "four"))
+        assert fate(memory, note) == "changed"
+
+
 def test_a_definition_that_a_later_one_hides_is_changed(memory: Memory, repository: Path) -> None:
     note = note_at(memory, "shop/cart.py::expire_old_carts")
     with (repository / "shop/cart.py").open("a") as file:
