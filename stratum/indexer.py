@@ -345,8 +345,10 @@ def embedded_text(title: str, text: str) -> str:
 
 
 def _without_secrets(skipped: Sequence[Skipped]) -> Iterator[Skipped]:
+    # looked at together first, as most have none: a call for each of 1,400 takes 0.1 s
+    clean = not redact("\n".join(one.path for one in skipped)).kinds
     for one in skipped:
-        yield dataclasses.replace(one, path=redact(one.path).text)
+        yield one if clean else dataclasses.replace(one, path=redact(one.path).text)
 
 
 def _asked_first(file: tree.TreeFile) -> int:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stratum_bench import truth_layout
 from stratum_bench.corpus import note_text, queries, sources
 from stratum_bench.durability import Acknowledged
 from stratum_bench.measure import percentile, recall, spread, table
+from stratum_bench.truth_layout import LAID_OUT
 from stratum_bench.truth_report import Judged, Seen, facts
 from stratum_bench.truth_source import Wanted, language_of, read
 from stratum_bench.truth_tree import Comparison, Diff, Place, State, Tree, Truth
@@ -292,6 +294,7 @@ def test_no_stale_note_is_served_and_hardly_a_fresh_one_withheld(
     assert found["verdicts"]["edited -> changed"] >= 20
     assert found["verdicts"]["deleted -> gone"] >= 1
     assert found["history"]["judged"] >= 60
+    assert found["causes"]["symbol, same (file changed)"] >= 20
     missing = [line for line in found["not run"] if "is not installed" not in line]
     assert missing == []
     rows = {row["change"] for row in result["rows"]}
@@ -402,6 +405,135 @@ def test_the_second_opinion_tells_an_edit_from_a_new_layout(
     place = Place("symbol", path, *lines, Wanted(name, 1, *lines))
     truth = Comparison(Tree({path: old}), Tree({path: new}), {}, {}).truth(place)
     assert truth.state == ("same" if equal else "edited")
+
+
+def became(path: str, old: str, new: str, *, line: int = 0, to: str = "") -> Truth:
+    """What has become of `f` in a file, or of one line of it that git calls touched."""
+    truth_layout.forget()
+    to = to or path
+    (found, *_) = read(old, language_of(path)).named("f")
+    lines = (found.start_line, found.end_line)
+    wanted = Wanted("f", 1, *lines)
+    place = Place("lines", path, line, line, wanted) if line else Place(
+        "symbol", path, *lines, wanted
+    )  # fmt: skip
+    diffs = {path: Diff(to, ((line, 1, line, 1),))}
+    return Comparison(Tree({path: old}), Tree({to: new}), diffs, diffs).truth(place)
+
+
+LAYOUTS = [
+    ("a.go", "func f() {\n\tif (ok) {\n\t}\n}\n", "func f() {\n\tif ok {\n\t}\n}\n"),
+    ("a.rs", "fn f() {\n    g(|e| { h(e) })\n}\n", "fn f() {\n    g(|e| h(e))\n}\n"),
+    ("a.js", "const f = n => c => (c ? n : 1);\n", "const f = (n) => (c) => c ? n : 1;\n"),
+    ("a.tsx", "type f = { a: 1, b: 2 };\n", "type f = {\n  a: 1;\n  b: 2;\n};\n"),
+]
+EDITS = (("ok", "no"), ("h(e)", "k(e)"), ("1", "2"))
+
+
+def edited(text: str) -> str:
+    """One of the layouts with another meaning."""
+    for old, new in EDITS:
+        text = text.replace(old, new)
+    return text
+
+
+def needs_a_formatter(path: str, text: str) -> None:
+    """Skip the test where no formatter for such a file is installed."""
+    truth_layout.forget()
+    try:
+        truth_layout.laid_out(path, text)
+    except ValueError:
+        pytest.skip(f"no formatter for {language_of(path)} is installed")
+
+
+@pytest.mark.parametrize(("path", "old", "new"), LAYOUTS)
+def test_two_layouts_are_told_from_an_edit_by_the_formatter_of_the_language(
+    path: str, old: str, new: str
+) -> None:
+    bodies = {read(text, language_of(path)).named("f")[0].body for text in (old, new)}
+    assert len(bodies) == 2
+    if path == "a.go":
+        old, new = f"package a\n\n{old}", f"package a\n\n{new}"
+    needs_a_formatter(path, old)
+    (line,) = {n for n, text in enumerate(new.split("\n"), 1) if "f" in text and "if" not in text}
+    assert became(path, old, new) == Truth("same", LAID_OUT, frozenset({(path, line)}))
+    assert became(path, old, edited(new)).state == "edited"
+    other = became(path, old, new, to=f"b{path}")
+    assert other == Truth("moved", LAID_OUT, frozenset({(f"b{path}", line)}))
+
+
+@pytest.mark.parametrize(("path", "old", "new"), LAYOUTS[1:])
+def test_whole_files_are_compared_in_one_layout(path: str, old: str, new: str) -> None:
+    needs_a_formatter(path, old)
+    place, diffs = Place("file", path), {path: Diff(f"b{path}")}
+    for to, state in ((path, "same"), (f"b{path}", "moved")):
+        truth = Comparison(Tree({path: old}), Tree({to: new}), diffs, diffs).truth(place)
+        assert truth == Truth(state, LAID_OUT, frozenset({(to, 0)}))
+    other = Tree({path: edited(new)})
+    assert Comparison(Tree({path: old}), other, {}, {}).truth(place).state == "edited"
+
+
+@pytest.mark.parametrize(("path", "old", "new"), LAYOUTS[1:])
+def test_lines_in_a_definition_that_was_laid_out_anew_are_not_judged(
+    path: str, old: str, new: str
+) -> None:
+    needs_a_formatter(path, old)
+    line = 2 if path == "a.rs" else 1
+    assert became(path, old, new, line=line).state == "unjudged"
+    assert became(path, old, edited(new), line=line).state == "edited"
+
+
+PHP = "<?php\nfunction f() {\n  if ($a) return 1;\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [("a.php", PHP, PHP.replace("return 1;", "{ return 1; }")), *LAYOUTS[1:3]],
+)
+def test_without_a_formatter_a_new_layout_is_not_judged_and_an_edit_is(
+    monkeypatch: pytest.MonkeyPatch, path: str, old: str, new: str
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert became(path, old, new) == Truth("unjudged", "layout may differ")
+    assert became(path, old, edited(new)).state == "edited"
+
+
+@pytest.mark.parametrize("path", ["a.go", "a.rs", "a.ts"])
+def test_a_text_that_its_formatter_refuses_is_known_by_that(path: str) -> None:
+    good = {"a.go": "package a\n", "a.rs": "fn f() {}\n", "a.ts": "f();\n"}[path]
+    needs_a_formatter(path, good)
+    truth_layout.prepare([(path, f"{good}((\n"), (path, f"\n\n{good}")])
+    assert truth_layout.laid_out(path, f"\n\n{good}") == good
+    with pytest.raises(ValueError, match="no formatter"):
+        truth_layout.laid_out(path, f"{good}((\n")
+
+
+def test_a_copy_left_in_the_file_does_not_make_an_edit_unclear() -> None:
+    body = "  $x = strtolower($x);\n  return $x + 1;\n"
+    old = "".join(f"class {c} {{\nfunction f($x) {{\n{body}}}\n}}\n" for c in "AB")
+    new = f"<?php\n{old.replace('+ 1', '+ 2', 1)}"
+    place = Place("symbol", "a.php", 3, 6, Wanted("A.f", 1, 3, 6))
+    trees = [Tree({"a.php": f"<?php\n{old}"}), Tree({"a.php": new})]
+    assert Comparison(*trees, {}, {}).truth(place).state == "edited"
+
+
+def test_a_comment_that_go_acts_upon_counts() -> None:
+    def whole(comment: str) -> str:
+        return read(f"{comment}\n\npackage a\n", "go").whole
+
+    assert whole("//go:build linux") != whole("//go:build windows")
+    assert whole("// For linux") == whole("// For windows")
+
+
+def test_a_macro_above_a_definition_in_c_is_not_taken_for_a_part_of_it() -> None:
+    old = "namespace d {\n\nstruct f {\n  int a;\n};\n}\n"
+    for macro in ("BEGIN_DETAIL", "PUSH(options)"):
+        new = f"{macro}\n\nstruct f {{\n  int a;\n}};\n"
+        assert became("a.h", old, new) == Truth("unjudged", "a macro stands above it")
+        assert became("a.h", old, new.replace("int", "long")).state == "edited"
+    test = "TEST(set, f) {\n  g(1);\n}\n"
+    assert became("a.cc", test, f"END\n\n{test}").state == "unjudged"
+    assert became("a.cc", test, test.replace("TEST", "TEST_F")).state == "edited"
 
 
 def test_lines_are_followed_by_what_git_says_of_them() -> None:

@@ -50,6 +50,7 @@ _SUFFIXES = {
 }
 _NEWLINES = ("javascript", "typescript", "go", "ruby")  # a line end can end a statement
 _DIRECTIVES = ("c", "c#")  # a line that begins with "#" is a statement of its own
+_COMPILED = re.compile(r"//go:|// \+build ")  # comments that Go's tools act upon
 _OFTEN = 20
 _WORD = re.compile(r"\w+|[^\w\s]")
 _CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*")
@@ -320,7 +321,7 @@ class Token:
 
 
 def tokens(text: str, language: str) -> list[Token]:
-    """Split a text into what counts: no comments, no white space outside of strings.
+    """Split a text into what counts: no comments that nothing reads, no space outside of strings.
 
     Raises:
         Unavailable: Pygments is not installed.
@@ -346,7 +347,8 @@ def tokens(text: str, language: str) -> list[Token]:
         end_string()
         if value.isspace():
             continue
-        if name.startswith("Token.Comment") and ".Preproc" not in name:
+        compiled = language == "go" and _COMPILED.match(value)
+        if name.startswith("Token.Comment") and ".Preproc" not in name and not compiled:
             continue
         if value.startswith("<?"):
             found.append(Token("<?php", index, bisect_right(starts, index), "code"))

@@ -18,6 +18,7 @@ from typing import Literal
 
 from stratum import Unavailable
 from stratum_bench import truth_layout
+from stratum_bench.truth_layout import LAID_OUT
 from stratum_bench.truth_source import (
     Definition,
     Source,
@@ -36,7 +37,7 @@ Kind = Literal["symbol", "lines", "file"]
 _TELLING_TOKENS = 40  # smaller bodies stand in many places by accident
 _TELLING_LINES = 3
 _TELLING_WORDS = 5
-LAID_OUT = "laid out anew"  # the cause where two differ until a formatter has seen both
+_NOT_FOUND = "not found by the second opinion"
 _STALE = ("edited", "deleted", "renamed")
 _READ = 1_000  # files kept parsed
 _LINES_AROUND = 3  # that tell where a line went together with its neighbours
@@ -265,7 +266,7 @@ class Comparison:
         assert place.wanted is not None
         was = self.definition(place)
         if was is None:
-            return Truth("unjudged", "not found by the second opinion")
+            return Truth("unjudged", _NOT_FOUND)
         if self._unchanged(place.path):
             return Truth("same", "file unchanged", frozenset({(place.path, place.start_line)}))
         found = self._traced(place, was)
@@ -337,8 +338,15 @@ class Comparison:
         return self._anew[language]
 
     def _alike(self, place: Place, was: Definition, way: Literal["loose", "headless"]) -> bool:
-        """Tell whether a definition that may be the same stands where it stood or appeared."""
-        return any(self._equal(self.new, path, was, way) for path in {place.path, *self._appeared})
+        """Tell whether one with another body that may mean the same stands there or appeared.
+
+        A copy with the same body was found already, and is known for a copy.
+        """
+        return any(
+            definition.body != was.body
+            for path in {place.path, *self._appeared}
+            for definition in self._equal(self.new, path, was, way)
+        )
 
     def _in_file(self, place: Place, was: Definition, before: Source, now: Source) -> Truth | None:
         """Tell what stands in the same file, None when the body does not."""
@@ -506,17 +514,18 @@ class Comparison:
             others = (self.new.texts[path] for path in self._appeared if path != to)
             if found or any(_found(block, other) for other in others):
                 return Truth("unjudged", "the lines stand elsewhere too")
-        if self._same_around(place):
-            return Truth("unjudged", "the definition around differs in layout or comments alone")
+        if self._may_stand_around(place):
+            return Truth("unjudged", "the definition around may be the same")
         return Truth(state, cause)
 
-    def _same_around(self, place: Place) -> bool:
-        """Tell whether the smallest definition around lines is what it was."""
+    def _may_stand_around(self, place: Place) -> bool:
+        """Tell whether the smallest definition around lines is known and not known to be stale."""
         around = place.wanted
         if around is None:
             return False
         symbol = Place("symbol", place.path, around.start_line, around.end_line, around)
-        return self.truth(symbol).state in ("same", "moved")
+        truth = self.truth(symbol)
+        return truth.state not in _STALE and truth.cause != _NOT_FOUND
 
     def _only_layout(self, place: Place, to: str) -> bool:
         """Tell whether the tokens of touched lines still stand one behind the other in the file.
@@ -528,7 +537,7 @@ class Comparison:
         lines = range(place.start_line, place.end_line + 1)
         before = [t.value for t in _tokens(self.old.texts[place.path], language) if t.line in lines]
         after = [t.value for t in _tokens(self.new.texts.get(to, ""), language)]
-        if truth_layout.readable(language):
+        if truth_layout.can_tell(language):
             before, after = ([v for v in some if v not in (",", ";")] for some in (before, after))
         else:
             before, after = loosened(before), loosened(after)
