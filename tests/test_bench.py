@@ -445,8 +445,7 @@ def has_formatter(path: str, text: str) -> bool:
     truth_layout.forget()
     try:
         truth_layout.laid_out(path, text)
-    except ValueError as error:
-        assert "no formatter" in str(error)
+    except ValueError:
         return False
     return True
 
