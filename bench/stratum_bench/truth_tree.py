@@ -273,7 +273,9 @@ class Comparison:
         if found.state not in _STALE:
             return found
         try:
-            found = self._traced_anew(place, was) or found
+            anew = self._traced_anew(place, was)
+            if anew is not None and anew.state != found.state:
+                found = anew
         except ValueError:  # no formatter takes it
             if self._alike(place, was, "loose"):
                 return Truth("unjudged", "layout may differ")
