@@ -446,7 +446,7 @@ class Memory:
         stop = threading.Event()
         timer = threading.Timer(seconds, stop.set)
         timer.start()
-        before = self._watch.before()
+        before = self._watch.before() if only is None else {}
         try:
             store = self._store()
             place, done = self._index_tree(store, silent, stop, only)

@@ -52,7 +52,8 @@ class ResidentIndex:
         self._tail_rows: dict[int, tuple[int, str, str, str]] = {}
         self._last_id = 0
         self._note_clock = 0
-        self._visible: dict[bool, tuple[tuple[int, int, int], NDArray[np.int64]]] = {}
+        self._visible: dict[bool, tuple[tuple[int | str, ...], NDArray[np.int64]]] = {}
+        self._past = -1, 0  # a generation of the tree, and the commits that could be searched then
         self._scored: tuple[str, ...] | None = None
         self._vectors: _Vectors | None = None
         self._vectors_looked = 0.0
@@ -161,12 +162,16 @@ class ResidentIndex:
             )
             self._base.bury(self._tail_rows)
         self._note_clock = clock
-        self._visible.clear()
+        self._visible.pop(False, None)
         self._scored = None
         self._seen_change = change
 
     def _visible_ids(self, place: Worktree, history: bool) -> NDArray[np.int64]:
-        key = (place.id, place.generation, self._note_clock)
+        key: tuple[int | str, ...] = (place.id, place.generation, self._note_clock)
+        if history and place.history_head is not None:
+            if self._past[0] != place.generation:
+                self._past = place.generation, self._store.count_reachable(place.id)
+            key = (place.id, place.history_head, self._past[1])  # edits change nothing of the past
         if history not in self._visible or self._visible[history][0] != key:
             ids = np.fromiter(self._store.visible_ids(place, history=history), np.int64)
             self._visible[history] = (key, np.unique(ids))

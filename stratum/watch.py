@@ -128,8 +128,8 @@ class Watch:
     def _folder(self, folder: str) -> tuple[int, int]:
         """Return the change time of a folder and a number for the names in it."""
         try:
-            time_ns = (self._root / folder).stat().st_mtime_ns
-            with os.scandir(self._root / folder) as entries:
+            time_ns = os.stat(f"{self._base}{folder}").st_mtime_ns  # noqa: PTH116 - see _stamp
+            with os.scandir(f"{self._base}{folder}") as entries:
                 return time_ns, hash(frozenset(entry.name for entry in entries))
         except OSError:
             return 0, 0

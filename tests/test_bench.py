@@ -182,6 +182,7 @@ def test_the_costs_of_a_repository_are_measured_on_a_clone(tmp_path: Path) -> No
     assert set(parsed.values()) == {0}
     facts = result["facts"]
     assert facts["verdicts on notes of this commit"]["counts"] == {"fresh": 5}
+    assert facts["verdicts on notes 2 commits later"]["counts"] == {"fresh": 5}
     edits = facts["search after an edit"]
     assert edits["seen by the next search"] == edits["edits"] == 20
     assert facts["space"]["ratio"] < 3

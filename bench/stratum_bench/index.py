@@ -44,13 +44,13 @@ def run(size: str, seed: int, *, repo: Path, apart: int, trees: int, notes: int)
         rows: list[Row] = []
         facts: dict[str, object] = {}
         _switches(root, memory, newest_first[apart], newest_first[0], rows)
-        written = _write(memory, random.Random(seed), notes)
-        facts["verdicts on notes of this commit"] = _judge(root, memory, written)
         _git(root, "checkout", "--quiet", newest_first[apart])
         memory.index(vectors=False)
-        facts[f"verdicts on notes of {apart} commits later"] = _judge(root, memory, written)
+        written = _write(memory, random.Random(seed), notes)
+        facts["verdicts on notes of this commit"] = _judge(memory, written)
         _git(root, "checkout", "--quiet", newest_first[0])
         memory.index(vectors=False)
+        facts[f"verdicts on notes {apart} commits later"] = _judge(memory, written)
         facts["search after an edit"] = _edits(memory, root, random.Random(seed))
         facts["space"] = _space(root, memory, newest_first[:trees][::-1])
     return Result(
@@ -130,7 +130,7 @@ def _write(memory: Memory, chance: random.Random, wanted: int) -> list[Note]:
     return notes
 
 
-def _judge(root: Path, memory: Memory, notes: Sequence[Note]) -> dict[str, object]:
+def _judge(memory: Memory, notes: Sequence[Note]) -> dict[str, object]:
     """Judge all notes at once, over and over."""
     time.sleep(_SETTLED)
     memory.index(vectors=False)
