@@ -184,8 +184,8 @@ def judge(
     Args:
         anchor: The place as it was.
         content: The file as it stands; None when it does not exist.
-        old_text: Gives the file's text as it was, None where it is not to be had; asked only where
-            the hashes of lines do not tell.
+        old_text: Gives the file's text as it was, None where it is not to be had; asked for lines
+            of a file that changed.
     """
     if content is None:
         return Verdict("gone", anchor.path, reason=f"{anchor.path} no longer exists")

@@ -315,33 +315,42 @@ class Verdicts:
 
         If any of them is new, it may be this one, edited.
         """
-        if verdict.freshness != "changed" or not anchor.symbol or content is None:
+        before, left = self._namesakes(anchor, content, verdict)
+        mine = anchor.body_hash or ""
+        if anchor.copies != 1 or not before[mine]:
             return False
-        others = Counter(symbol.body_hash for symbol in self._named_before(anchor, anchor.symbol))
-        if anchor.copies != 1 or not others[anchor.body_hash or ""]:
-            return False
-        others[anchor.body_hash or ""] -= 1
-        left = Counter(symbol.body_hash for symbol in content.definitions(anchor.symbol))
-        return left <= others
+        before[mine] -= 1
+        return left <= before
 
     def _others_went(self, anchor: Anchor, content: FileContent | None, verdict: Verdict) -> bool:
         """Tell whether only other definitions of its name were removed, and none was edited."""
-        if verdict.freshness != "changed" or anchor.peers < 2 or content is None:
+        if anchor.peers < 2:
             return False
+        before, left = self._namesakes(anchor, content, verdict)
         mine = anchor.body_hash or ""
-        named = self._named_before(anchor, anchor.symbol or "")
-        before = Counter(symbol.body_hash for symbol in named)
-        left = Counter(symbol.body_hash for symbol in content.definitions(anchor.symbol or ""))
         # of equal ones nobody could tell which went; and in the same number they changed places
         return left < before and left[mine] == before[mine] == 1
 
+    def _namesakes(
+        self, anchor: Anchor, content: FileContent | None, verdict: Verdict
+    ) -> tuple[Counter[str], Counter[str]]:
+        """Return the bodies that a stale anchor's name had before and has now.
+
+        Both are empty where it had no namesakes: the old content need not be looked for.
+        """
+        if verdict.freshness != "changed" or anchor.namesakes < 2 or content is None:
+            return Counter(), Counter()
+        name = anchor.symbol or ""
+        before = Counter(symbol.body_hash for symbol in self._named_before(anchor, name))
+        return before, Counter(symbol.body_hash for symbol in content.definitions(name))
+
     def _named_before(self, anchor: Anchor, name: str) -> Sequence[Symbol]:
-        """Return what its file defined under a name, by git's objects or else by the index."""
-        old = self.before(anchor)
-        if old is not None:
-            return old.definitions(name)
+        """Return what its file defined under a name, by the index or else by git's objects."""
         known = self._files.known_outline(anchor.path, anchor.blob or "")
-        return [symbol for symbol in known.symbols if symbol.name == name] if known else []
+        if known is not None:
+            return [symbol for symbol in known.symbols if symbol.name == name]
+        old = self.before(anchor)
+        return old.definitions(name) if old is not None else []
 
     def _compare(self, anchor: Anchor, content: FileContent | None) -> Verdict:
         def old_text() -> str | None:

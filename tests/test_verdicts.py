@@ -708,6 +708,30 @@ def test_a_stale_note_says_what_changed_and_in_which_commit(
     assert hit.change == explained(memory.get(note.id))
 
 
+def test_without_git_no_commit_is_named(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    path = folder / "a.py"
+    path.write_text("def run():\n    return 1\n")
+    with Memory(settings, folder) as memory:
+        note = note_at(memory, "a.py::run")
+        line = next(line for line in memory.export() if note.id in line)
+        plain = json.loads(line) | {"id": "b" * 12, "text": "From a clone.", "commit": "c" * 40}
+        memory.import_([json.dumps(plain)])
+        edit(path, "1", "2")
+        assert explained(memory.get("b" * 12)) == ("run: its body was edited",)
+
+
+def test_a_changed_definition_without_namesakes_costs_no_call_of_git(
+    memory: Memory, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note_at(memory, TOTAL)
+    edit(repository / "shop/cart.py", "1 + TAX_RATE", "1 - TAX_RATE")
+    monkeypatch.setattr(git_module, "run_git", None)  # a call would fail
+    [judgement] = memory._verdicts.of(memory._store().living_notes(memory._place().project_id))
+    assert judgement.freshness == "changed"
+
+
 def test_a_definition_that_got_another_name_is_named(memory: Memory, repository: Path) -> None:
     note = note_at(memory, "shop/cart.py::expire_old_carts")
     edit(repository / "shop/cart.py", "expire_old_carts", "drop_old_carts")
