@@ -43,30 +43,27 @@ class Anchoring:
         self._place = place
         self._catch_up = catch_up
 
-    def resolve(self, wanted: str) -> list[Anchor]:
-        """Return the anchors that "path", "path::Symbol", "path::Symbol#2" or "path:10-20" means.
+    def resolve(self, wanted: Sequence[str]) -> tuple[Anchor, ...]:
+        """Return the anchors that "path", "path::Symbol", "path::Symbol#2" or "path:10-20" mean.
 
-        More than one when a name has several definitions and no number says which: a note about
-        the name speaks of all of them.
+        More than one for a name that has several definitions and no number that says which: a
+        note about the name speaks of all of them. What is named twice comes once.
 
         Raises:
-            InvalidInput: It is no place, leads outside the repository or holds a secret.
+            InvalidInput: One is no place, leads outside the repository or holds a secret.
             NotFound: There is no such file or symbol.
         """
-        anchors = self._resolved(wanted)
-        # as it is found: a link or the end of a name can stand for one that holds a secret
-        names = [name for anchor in anchors for name in (anchor.path, anchor.symbol or "")]
-        kinds = redact("\n".join((wanted, *names))).kinds
-        if kinds:
-            raise InvalidInput(
-                f"An anchor holds what looks like a secret ({', '.join(kinds)}).",
-                hint="Nothing was stored. Write the note without it, or rename the file.",
-            )
-        self._catch_up()  # a copy that the index does not know would be taken for it later
-        return [self._counted(anchor) for anchor in anchors]
+        anchors: list[Anchor] = []
+        for one in wanted:
+            found = self._resolved(one)
+            _refuse_secrets(one, found)
+            anchors += found
+        if anchors:
+            self._catch_up()  # a copy that the index does not know would be taken for it later
+        return tuple(self._counted(anchor) for anchor in dict.fromkeys(anchors))
 
-    def renewed(self, anchor: Anchor, verdict: Verdict) -> list[Anchor]:
-        """Return what takes the place of an anchor that somebody has confirmed.
+    def renewed(self, anchor: Anchor, verdict: Verdict) -> str:
+        """Return the place that takes over from an anchor that somebody has confirmed.
 
         Raises:
             InvalidInput: Nobody can tell where the place is now.
@@ -77,15 +74,15 @@ class Anchoring:
             near = [s for s in content.symbols() if s.name == symbol]
             # of several somebody must say which; of one alone it is the one, whatever was edited
             if len(near) == 1 and anchor.namesakes <= 1:
-                return self.resolve(f"{path}::{symbol}")
+                return f"{path}::{symbol}"
             same = [number for number, s in enumerate(near, start=1)
                     if s.start_line == verdict.start_line]  # fmt: skip
             if same and (verdict.freshness != "changed" or len(near) == anchor.namesakes):
-                return self.resolve(f"{path}::{symbol}#{same[0]}")
+                return f"{path}::{symbol}#{same[0]}"
         if content is not None and not symbol and not anchor.start_line:
-            return self.resolve(path)
+            return path
         if content is not None and not symbol and verdict.start_line:
-            return self.resolve(f"{path}:{verdict.start_line}-{verdict.end_line}")
+            return f"{path}:{verdict.start_line}-{verdict.end_line}"
         place = symbol or f"lines {anchor.start_line}-{anchor.end_line}"
         raise InvalidInput(
             f"Nobody can tell where {place} of {anchor.path} went.",
@@ -174,6 +171,17 @@ class Anchoring:
             f"There is no file or folder {path!r} in this repository.",
             hint="Paths are relative to the repository's root.",
             similar=tuple(near[:5]),
+        )
+
+
+def _refuse_secrets(wanted: str, found: Sequence[Anchor]) -> None:
+    # as it is found: a link or the end of a name can stand for one that holds a secret
+    names = [name for anchor in found for name in (anchor.path, anchor.symbol or "")]
+    kinds = redact("\n".join((wanted, *names))).kinds
+    if kinds:
+        raise InvalidInput(
+            f"An anchor holds what looks like a secret ({', '.join(kinds)}).",
+            hint="Nothing was stored. Write the note without it, or rename the file.",
         )
 
 

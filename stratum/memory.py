@@ -273,11 +273,9 @@ class Memory:
         if not interrupted:
             try:
                 past = self._index_history(store, place, report, stop)
-                interrupted = past.interrupted and stop.is_set()
-                if past.interrupted and not interrupted:
+                interrupted = bool(past and past.interrupted and stop.is_set())
+                if past and past.interrupted and not interrupted:
                     notices.append("Another process reads the history: what it reads is kept.")
-            except ProjectChanged:
-                pass  # by another process; the next run reads the history for the new project
             except Unavailable as error:
                 notices.append(f"The history could not be read: {error.message} {error.hint}")
         if vectors and not interrupted:
@@ -325,7 +323,12 @@ class Memory:
 
     def _index_history(
         self, store: Store, place: Worktree, report: Report, stop: threading.Event
-    ) -> HistoryReport:
+    ) -> HistoryReport | None:
+        """Read the commits up to HEAD.
+
+        None: another process made this repository part of another project meanwhile, and the next
+        run reads the history for that one.
+        """
         indexer = HistoryIndexer(
             store,
             self.worktree,
@@ -335,7 +338,9 @@ class Memory:
             report=report,
             stop=stop,
         )
-        return indexer.run()
+        with contextlib.suppress(ProjectChanged):
+            return indexer.run()
+        return None
 
     def _map_history(
         self, store: Store, place: Worktree, report: Report, stop: threading.Event
@@ -395,8 +400,6 @@ class Memory:
             self._history_trouble = ""
             try:
                 self._index_history(store, place, report, stop)
-            except ProjectChanged:
-                pass  # the next run reads the history for the new project
             except Unavailable as error:
                 self._history_trouble = f"{error.message} {error.hint}".strip()
             self._embed(store, place.project_id, report, stop)
@@ -424,15 +427,12 @@ class Memory:
 
     def _read_history(self, seconds: float) -> bool:
         """Read the history up to HEAD in a bounded time; return whether there was any to read."""
-        stop = threading.Event()
-        timer = threading.Timer(seconds, stop.set)
-        with contextlib.suppress(Unavailable, ProjectChanged):  # the notices of a search say so
+        with contextlib.suppress(Unavailable):  # the notices of a search say so
             if self._has_read_history(self._place()):
                 return False
-            timer.start()
             self._placement.look_again()
-            self._index_history(self._store(), self._place(), silent, stop)
-        timer.cancel()
+            with _stopping_after(seconds) as stop:
+                self._index_history(self._store(), self._place(), silent, stop)
         return True
 
     def _has_read_history(self, place: Worktree) -> bool:
@@ -443,17 +443,13 @@ class Memory:
 
     def _index_within(self, seconds: float, only: Sequence[str] | None = None) -> bool:
         """Index the tree, or some of its files, in a bounded time; return whether all was seen."""
-        stop = threading.Event()
-        timer = threading.Timer(seconds, stop.set)
-        timer.start()
         before = self._watch.before() if only is None else {}
         try:
             store = self._store()
-            place, done = self._index_tree(store, silent, stop, only)
+            with _stopping_after(seconds) as stop:
+                place, done = self._index_tree(store, silent, stop, only)
         except Unavailable:  # git fails: then what is missing stays so
             return False
-        finally:
-            timer.cancel()
         if only is None and not done.interrupted:
             self._watch.after(store.stamps(place.id), before)
         return not done.interrupted
@@ -980,9 +976,9 @@ class Memory:
         )
 
     def _anchors(self, wanted: Sequence[str]) -> tuple[Anchor, ...]:
-        found = [anchor for one in wanted for anchor in self._anchoring.resolve(one)]
+        found = self._anchoring.resolve(wanted)
         check_anchor_count(len(found))
-        return tuple(dict.fromkeys(found))
+        return found
 
     def _put(self, place: Worktree, note: Note) -> Written:
         """Add a note, or merge it into the living one of the same words."""
@@ -1219,10 +1215,7 @@ class Memory:
     def _renewed(self, note: Note) -> tuple[Anchor, ...]:
         [judgement] = self._verdicts.of([note])
         pairs = zip(note.anchors, judgement.verdicts, strict=True)
-        found = [
-            new for anchor, verdict in pairs for new in self._anchoring.renewed(anchor, verdict)
-        ]
-        return tuple(dict.fromkeys(found))
+        return self._anchoring.resolve([self._anchoring.renewed(*pair) for pair in pairs])
 
     def _unverify(self, place: Worktree, note: Note) -> Written:
         store = self._store()
@@ -1380,6 +1373,18 @@ class Memory:
             return "unchanged"
         store.replace_note(note, note_record(note), text_hash(note.text))
         return "updated"
+
+
+@contextlib.contextmanager
+def _stopping_after(seconds: float) -> Iterator[threading.Event]:
+    """Give an event that is set when the time is over."""
+    stop = threading.Event()
+    timer = threading.Timer(seconds, stop.set)
+    timer.start()
+    try:
+        yield stop
+    finally:
+        timer.cancel()
 
 
 def _mode(path: Path) -> int:
