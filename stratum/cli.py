@@ -60,6 +60,7 @@ READER_GONE = 141  # the same for a reader such as `head` that has seen enough
 _PLAIN_EVERY = 5.0  # seconds between two progress lines that are not on a terminal
 _DRAW_EVERY = 0.1  # seconds between two states of the line on a terminal
 _WIDEST_PLACE = 48  # characters up to which places are padded to a column
+_HERE = "here: "  # before what chose a place in its file
 _LEAST_ABOUT = 32  # characters on a terminal that what is said of a hit needs beside its place
 _ANY_WIDTH = sys.maxsize  # columns of what is no terminal
 _SKIPPED_NAMES = 3  # names shown for each reason why files were skipped
@@ -184,12 +185,13 @@ def cli(ctx: click.Context) -> None:
 
 
 def _command(
-    examples: str, *, name: str | None = None
+    examples: str, *, name: str | None = None, settings: dict[str, Any] | None = None
 ) -> Callable[[Callable[..., Any]], click.Command]:
     shown = textwrap.indent(textwrap.dedent(examples).strip("\n"), "  ")
 
     def register(function: Callable[..., Any]) -> click.Command:
-        return cli.command(name, epilog=f"\b\nExamples:\n{shown}")(_verbose_option(function))
+        command = cli.command(name, epilog=f"\b\nExamples:\n{shown}", context_settings=settings)
+        return command(_verbose_option(function))
 
     return register
 
@@ -227,6 +229,7 @@ def index(ctx: click.Context, path: str, no_vectors: bool, as_json: bool) -> int
     stratum search where do sessions expire
     stratum search QuerySet.get --path django/db --limit 5
     stratum search flaky --stratum notes --since 30d --json
+    stratum search cart total is wrong --explain
 """)
 @click.argument("query", nargs=-1, required=True)
 @click.option("-n", "--limit", default=10, show_default=True, help="At most so many hits.")
@@ -243,6 +246,7 @@ def index(ctx: click.Context, path: str, no_vectors: bool, as_json: bool) -> int
 @click.option(
     "--include-stale", is_flag=True, help="Show notes that no longer hold, with what changed."
 )
+@click.option("--explain", is_flag=True, help="Show what each score is made of.")
 @_project_option
 @_json_option
 def search(
@@ -250,6 +254,7 @@ def search(
     limit: int,
     mode: Mode,
     include_stale: bool,
+    explain: bool,
     project: str,
     as_json: bool,
     **wanted: str | None,
@@ -264,6 +269,7 @@ def search(
             limit=limit,
             mode=mode,
             include_stale=include_stale,
+            explain=explain,
         )
     if as_json:
         _print_json(to_plain(found))
@@ -649,6 +655,30 @@ def serve(project: str) -> int:
     return serve(_settings(), Path(project))
 
 
+@_command(
+    """
+    stratum bench retrieval --repo . --mine 30
+    stratum bench search --size smoke
+    stratum bench retrieval --help
+""",
+    settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, required=True)
+@_json_option
+def bench(arguments: tuple[str, ...], as_json: bool) -> int:
+    """Measure Stratum on this machine: ARGUMENTS are a benchmark and its options."""
+    try:
+        from stratum_bench.__main__ import main as run_bench
+    except ModuleNotFoundError as error:
+        if error.name != "stratum_bench":
+            raise
+        raise Unavailable(
+            "The benchmarks are not installed here.",
+            hint="Install Stratum from a clone: they are part of its package.",
+        ) from None
+    return run_bench([*arguments, *(["--json"] if as_json else [])], "stratum bench")
+
+
 @_command("""
     stratum completion bash >> ~/.bashrc
     stratum completion fish > ~/.config/fish/completions/stratum.fish
@@ -889,8 +919,18 @@ def _print_hits(hits: Sequence[Hit]) -> None:
         if columns - taken < min(_cells(about), _LEAST_ABOUT):
             start, taken = f"{place}\n  ", 2
         click.echo(f"{click.style(hit.id, fg='yellow')}  {start}{_cut(about, taken)}")
-        for line in _below(hit):
+        for line in (*_below(hit), *_explained(hit)):
             click.echo("  " + _cut(_clean(line), 2))
+
+
+def _explained(hit: Hit) -> list[str]:
+    """Return what a score is made of, and why this place of the file, where that was asked for."""
+    file = [f"{name} {share:.2f}" for name, share in hit.why if not name.startswith(_HERE)]
+    here = [
+        f"{name[len(_HERE) :]} {share:.2f}" for name, share in hit.why if name.startswith(_HERE)
+    ]
+    lines = [f"{hit.score:.2f} = {' + '.join(file)}"] if file else []
+    return [*lines, f"in its file: {' + '.join(here)}"] if here else lines
 
 
 def _about(hit: Hit) -> str:

@@ -396,6 +396,7 @@ class HistoryIndexer:
         record = NewRecord(
             uid=derived_id(self._stored.seed, "commit", logged.id),
             stratum="history",
+            label="history",
             kind="merge" if merge else "revert" if revert else "commit",
             title=said.title,
             text=_shortened(said.body, _MAX_TEXT),

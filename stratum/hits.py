@@ -6,20 +6,19 @@ Whatever a file, a commit or a writer named is on one line and cannot steer a te
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from stratum.freshness import Judgement
 from stratum.history_store import Commit
 from stratum.models import STALE, Hit, Note, Verdict
 from stratum.notes import one_line, origin, shown
-from stratum.store import Record
+from stratum.store import Place, Record
 
-_PLACES_PER_RECORD = 3  # the same definition in many files is shown this often
+Why = tuple[tuple[str, float], ...]
+
 _PATHS_PER_COMMIT = 5  # shown of one commit in a list
 _SHORT_COMMIT = 10  # characters of its id
 
 
-def note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:
+def note_hit(note: Note, judgement: Judgement, score: float = 0.0, why: Why = ()) -> Hit:
     """Return a note as judged; its place is where its first anchor is now."""
     first = judgement.verdicts[0] if judgement.verdicts else Verdict("unanchored")
     elsewhere = (judgement.elsewhere,) if judgement.elsewhere else ()
@@ -38,10 +37,11 @@ def note_hit(note: Note, judgement: Judgement, score: float = 0.0) -> Hit:
         origin=_flat(origin(note)),
         tags=note.tags,
         change=tuple(map(one_line, elsewhere or (worst_first[0] if worst_first else ()))),
+        why=_rounded(why),
     )
 
 
-def commit_hit(record: Record, commit: Commit, score: float) -> Hit:
+def commit_hit(record: Record, commit: Commit, score: float, why: Why = ()) -> Hit:
     """Return a past commit with the first files that it touched."""
     marks = ["taken back later"] if commit.reverted else []
     if not commit.reachable:
@@ -58,6 +58,7 @@ def commit_hit(record: Record, commit: Commit, score: float) -> Hit:
         score=round(score, 6),
         origin=", ".join([commit.id[:_SHORT_COMMIT], commit.created_at[:10], *marks]),
         paths=tuple(_flat(path) for path, _ in commit.touched[:_PATHS_PER_COMMIT]),
+        why=_rounded(why),
     )
 
 
@@ -70,25 +71,24 @@ def touched_lines(commit: Commit) -> str:
     return "\n".join([*lines, f"... {left:,} more files"] if left > 0 and lines else lines)
 
 
-def code_hits(record: Record, score: float, path: str | None) -> Iterator[Hit]:
-    """Yield a piece of code at each place where it stands, below `path` if one is given."""
-    places = [
-        place
-        for place in record.places
-        if path is None or place.path == path or place.path.startswith(path.rstrip("/") + "/")
-    ]
-    for place in places[:_PLACES_PER_RECORD]:
-        yield Hit(
-            id=record.uid,
-            stratum="code",
-            kind=record.kind,
-            title=record.title if record.title == place.path else _flat(record.title),
-            text=one_line(record.text),
-            path=place.path,
-            start_line=place.start_line,
-            end_line=place.end_line,
-            score=round(score, 6),
-        )
+def code_hit(record: Record, place: Place, score: float, why: Why = ()) -> Hit:
+    """Return a piece of code at one of the places where it stands."""
+    return Hit(
+        id=record.uid,
+        stratum="code",
+        kind=record.kind,
+        title=record.title if record.title == place.path else _flat(record.title),
+        text=one_line(record.text),
+        path=place.path,
+        start_line=place.start_line,
+        end_line=place.end_line,
+        score=round(score, 6),
+        why=_rounded(why),
+    )
+
+
+def _rounded(why: Why) -> Why:
+    return tuple((name, round(share, 4)) for name, share in why)
 
 
 def _flat(name: str) -> str:

@@ -36,7 +36,7 @@ from stratum.errors import (
 from stratum.files import Files
 from stratum.freshness import Judgement
 from stratum.history import HistoryIndexer, HistoryReport, map_symbols
-from stratum.hits import code_hits, commit_hit, note_hit, touched_lines
+from stratum.hits import code_hit, commit_hit, note_hit, touched_lines
 from stratum.indexer import Report, TreeIndexer, embed_pending
 from stratum.models import (
     COMMIT_KINDS,
@@ -65,6 +65,7 @@ from stratum.models import (
     Written,
     to_plain,
 )
+from stratum.neighbours import neighbours
 from stratum.notes import (
     DEFAULT_KIND,
     check_anchor_count,
@@ -79,10 +80,10 @@ from stratum.notes import (
     text_hash,
     to_line,
 )
-from stratum.paths import is_test
 from stratum.placement import Placement
 from stratum.redact import redact
-from stratum.store import ProjectChanged, Record, Store, Worktree, now, open_store, random_id
+from stratum.search import Meaning, Ranking, Searcher
+from stratum.store import ProjectChanged, Store, Worktree, now, open_store, random_id
 from stratum.terms import query_terms, similarity, terms
 from stratum.verdicts import SAME_HERE, Verdicts
 from stratum.watch import Watch
@@ -90,7 +91,6 @@ from stratum.watch import Watch
 MAX_QUERY = 32_000  # characters: longer than nearly every issue text
 MAX_LIMIT = 100
 MAX_BUDGET = 100_000
-CANDIDATES = 100  # taken from each ranked list before fusion
 # Seconds a search waits for the index: the very first one, and one after the tree may have changed.
 # A small repository is read in less, and so is an edit; a large one answers from what is there.
 FIRST_INDEX_WAIT, EDIT_WAIT = 1.0, 0.3
@@ -99,11 +99,10 @@ _FEW_EDITS = 20  # files that a search itself brings up to date before it answer
 _TELLING_TERMS = 8
 _INDEX_TRIES = 3  # when other processes change the project meanwhile
 SIMILAR_NOTES = 0.6  # share of common terms above which a note is called a near-duplicate
+_NOTES_JUDGED = 40  # of those whose words are like a query's, for what they say about files
 _SOURCE_LINES = 400  # lines of source that `get` shows
-_PACK_CANDIDATES = 40
 _CHECK_BATCH = 200  # notes judged at once, and beyond which progress is shown
 
-_TEST_WORDS = frozenset(["test", "tests", "testing", "spec", "specs"])
 _STILL_STALE = (
     "Searches withhold it, since {reason}: write it again with the anchors it has now, or say "
     "`stratum verify {id}` if it still holds."
@@ -135,15 +134,12 @@ class Memory:
     def __init__(self, settings: Settings, path: Path, *, resident: bool = False) -> None:
         self.settings = settings
         self._placement = Placement(path)
-        self._resident_wanted = resident
         self._lock = threading.RLock()
         self._opened: Store | None = None
         self._closed = False
         self._embedder: Embedder | None = None
         self._embedder_error = ""
         self._embedder_opened = False
-        self._resident: Any = None
-        self._building: threading.Thread | None = None
         self._background: Background | None = None
         self._stop = threading.Event()
         root = self.worktree.root
@@ -153,6 +149,12 @@ class Memory:
         self._history_trouble = ""
         self._following = threading.Lock()
         self._anchoring = Anchoring(root, self._files, self._store, self._place, self._catch_up)
+        self._searcher = Searcher(
+            self._store,
+            lambda: open_store(settings.database),
+            self._query_vector,
+            resident=resident,
+        )
         self._verdicts = Verdicts(
             root,
             lambda: self.worktree.git,
@@ -173,8 +175,7 @@ class Memory:
         self._stop.set()
         if self._background is not None:
             self._background.stop()
-        if self._building is not None:
-            self._building.join()
+        self._searcher.wait()
         with self._lock:
             opened, self._opened, self._closed = self._opened, None, True
         if opened is not None:
@@ -404,8 +405,7 @@ class Memory:
                 self._history_trouble = f"{error.message} {error.hint}".strip()
             self._embed(store, place.project_id, report, stop)
             if self._map_history(store, place, report, stop):
-                with self._lock:
-                    self._resident = None  # it reads records once: these have got new words
+                self._searcher.forget()  # it reads records once: these have got new words
 
     def wait_for_background(self, seconds: float) -> bool:
         """Wait until background work has nothing left to do; return whether that came in time."""
@@ -497,8 +497,11 @@ class Memory:
         limit: int = 10,
         mode: Mode = "hybrid",
         include_stale: bool = False,
+        explain: bool = False,
     ) -> SearchResult:
         """Find records by words and by meaning, best first; stale notes are withheld and counted.
+
+        With `explain` each hit says in `why` what its score is made of.
 
         Raises:
             InvalidInput: The query is empty or a filter makes no sense.
@@ -511,8 +514,8 @@ class Memory:
         if len(query) > MAX_QUERY:
             query = query[:MAX_QUERY]
             notices.append(f"The query was cut to its first {MAX_QUERY:,} characters.")
-        asked = query_terms(query.replace("\0", " "))
-        if not asked:
+        query = query.replace("\0", " ")
+        if not query_terms(query):
             raise InvalidInput(
                 "The query has no word to look for.", hint="Say in a few words what you look for."
             )
@@ -528,37 +531,20 @@ class Memory:
         place = self._place()
         notices += self._index_notices(place)
         notices += self._history_notices(place) if of_past else []
-        ran, ranked, notice = self._searched(place, query, asked, filters, mode)
-        hits, withheld = self._hits(ranked, filters, limit, include_stale)
+        ranked = self._searcher.run(place, query, filters, mode, self._holding)
+        hits, withheld = self._hits(ranked, limit, include_stale, explain)
         behind = self._behind(place, {h.path for h in hits if h.stratum == "code" and h.path})
         if behind:
             self._index_within(CATCH_UP_WAIT, behind)
             place = self._place()
-            ran, ranked, notice = self._searched(place, query, asked, filters, mode)
-            hits, withheld = self._hits(ranked, filters, limit, include_stale)
-        notices += [said for said in (notice, *self._git_trouble()) if said]
-        if not ranked:
+            ranked = self._searcher.run(place, query, filters, mode, self._holding)
+            hits, withheld = self._hits(ranked, limit, include_stale, explain)
+        notices += [said for said in (ranked.notice, *self._git_trouble()) if said]
+        if not ranked.present and not ranked.past:
             self._check_known(place, filters)
-        return SearchResult(query, place.identity, ran, tuple(hits), withheld, tuple(notices))
-
-    def _searched(
-        self, place: Worktree, query: str, asked: list[str], filters: Filters, mode: Mode
-    ) -> tuple[Mode, list[tuple[Record, float]], str]:
-        """Return the mode that ran, records with their scores best first, and a notice."""
-        ran, notice = mode, ""
-        found: dict[bool, list[tuple[Record, float]]] = {False: [], True: []}
-        # past commits are ranked by themselves, or their words would crowd out the code
-        for history, ranked in found.items():
-            if filters.stratum is not None and history != (filters.stratum == "history"):
-                continue
-            ran, lists, notice = self._candidates(place, query, asked, filters, mode, history)
-            if history:
-                ranked += self._past(place, lists)
-            else:
-                ranked += self._present(place, lists, not _TEST_WORDS.isdisjoint(asked))
-            ranked.sort(key=lambda pair: (-pair[1], pair[0].uid))
-        both = ranking.interleaved(found[False], found[True], ranking.HISTORY_EVERY)
-        return ran, both, notice
+        return SearchResult(
+            query, place.identity, ranked.mode, tuple(hits), withheld, tuple(notices)
+        )
 
     def _behind(self, place: Worktree, paths: Iterable[str]) -> list[str]:
         """Return which of these files changed since they were indexed: their lines may lie."""
@@ -593,83 +579,18 @@ class Memory:
         trouble = self._verdicts.trouble
         return [f"Notes may be withheld because git cannot be asked: {trouble}"] if trouble else []
 
-    def _candidates(
-        self,
-        place: Worktree,
-        query: str,
-        asked: list[str],
-        filters: Filters,
-        mode: Mode,
-        history: bool,
-    ) -> tuple[Mode, list[list[int]], str]:
-        """Return the mode that ran, the ranked id lists and a notice."""
-        resident = self._resident_index(place)
-        near, notice = None, ""
-        if mode != "lexical":
-            near, notice = self._nearest(place, query, filters, resident, history)
-        ran: Mode = "lexical" if near is None else mode
-        lists = []
-        if ran != "vector":
-            indexes = [resident, self._store()] if resident else [self._store()]
-            answers = (
-                i.lexical(place, asked, filters, CANDIDATES, history=history) for i in indexes
-            )
-            lists.append([id_ for id_, _ in next(found for found in answers if found is not None)])
-        if near is not None:
-            lists.append([id_ for id_, _ in near])
-        return ran, lists, notice
-
-    def _nearest(
-        self, place: Worktree, query: str, filters: Filters, resident: Any, history: bool
-    ) -> tuple[list[tuple[int, float]] | None, str]:
+    def _query_vector(self, text: str) -> Meaning:
         embedder, why_not = self._ready_embedder()
         if embedder is None:
-            return None, why_not
+            return Meaning(notice=why_not)
         space = self._store().space(embedder.fingerprint)
         if space is None:
-            return None, "No vectors have been made yet: words only."
+            return Meaning(notice="No vectors have been made yet: words only.")
         try:
-            vector = embedder.embed_query(query)
+            return Meaning(embedder.embed_query(text), space, why_not)
         except EmbedderUnavailable as error:
             self._embedder_error = f"{error.message} {error.hint}".strip()
-            return None, self._embedder_error
-        found = None
-        if resident:
-            found = resident.nearest(space, place, vector, filters, CANDIDATES, history=history)
-        if found is None:
-            raw = vector.tobytes()
-            found = self._store().nearest(space, place, raw, filters, CANDIDATES, history=history)
-        return found, why_not
-
-    def _resident_index(self, place: Worktree) -> Any:
-        if not self._resident_wanted:
-            return None
-        with self._lock:
-            resident = self._resident
-            if resident is not None and resident.project_id != place.project_id:
-                resident = self._resident = None  # the repository became part of another project
-            if resident is None or not resident.ready:
-                self._build_resident(place)
-            return self._resident
-
-    def _build_resident(self, place: Worktree) -> None:
-        """Build the resident index in a thread: the store answers until it is ready."""
-        if self._building is not None and self._building.is_alive():
-            return
-        if self._resident is None:
-            # imported here because numpy costs 0.2 s that a cold command need not pay
-            from stratum.resident import ResidentIndex
-
-            self._resident = ResidentIndex(self._store(), place.project_id)
-
-        resident = self._resident
-
-        def build() -> None:
-            with contextlib.closing(open_store(self.settings.database)) as store:
-                resident.build(store)
-
-        self._building = threading.Thread(target=build, name="stratum-resident", daemon=True)
-        self._building.start()
+            return Meaning(notice=self._embedder_error)
 
     def warm_up(self) -> None:
         """Load the model and build the resident index now, so that no search has to wait.
@@ -677,82 +598,60 @@ class Memory:
         Raises:
             EmbedderUnavailable: The active embedder cannot be loaded.
         """
-        if self._resident_wanted:
-            self._resident_index(self._place())
+        self._searcher.start(self._place())
         embedder = self._open_embedder()
         if embedder is not None:
             embedder.load()
-        if self._building is not None:
-            self._building.join()
+        self._searcher.wait()
 
-    def _present(
-        self, place: Worktree, lists: list[list[int]], about_tests: bool
-    ) -> Iterator[tuple[Record, float]]:
-        """Yield code and notes with their scores."""
-        scores = ranking.fuse(lists)
-        records = self._store().records(place, list(scores))
-        waiting = {id_ for id_, record in records.items() if record.awaits_vector}
-        scores = ranking.without_handicap(scores, waiting, len(lists))
-        files = {
-            id_: record.places[0].file_record if record.places else id_
-            for id_, record in records.items()
-            if record.kind != "file"
+    def _holding(self, record_ids: Sequence[int]) -> dict[int, Sequence[str]]:
+        """Return where the notes among these records are about, of those that hold."""
+        if not record_ids:
+            return {}
+        notes = self._store().notes_by_record(record_ids[:_NOTES_JUDGED])
+        judged = self._verdicts.of(list(notes.values()), caught_up=self._background is not None)
+        return {
+            record_id: [verdict.path for verdict in judgement.verdicts if verdict.path]
+            for record_id, judgement in zip(notes, judged, strict=True)
+            if judgement.freshness not in STALE
         }
-        lifted = ranking.with_file_share(scores, files)
-        if not about_tests:
-            tests = {id_ for id_, r in records.items() if r.places and is_test(r.places[0].path)}
-            lifted = ranking.with_tests_lowered(lifted, tests)
-        return ((record, lifted[id_]) for id_, record in records.items())
-
-    def _past(self, place: Worktree, lists: list[list[int]]) -> Iterator[tuple[Record, float]]:
-        """Yield commits with their scores.
-
-        Those that share no word with the query are left out where words were asked for: something
-        is always the nearest.
-        """
-        scores = ranking.fuse(lists)
-        scores = {id_: scores[id_] for id_ in lists[0]}
-        commits = self._store().commits(place.id, scores)
-        records = self._store().records(place, list(commits))
-        return ((record, scores[id_] * commits[id_].weight) for id_, record in records.items())
 
     def _hits(
-        self,
-        ranked: Sequence[tuple[Record, float]],
-        filters: Filters,
-        limit: int,
-        include_stale: bool,
+        self, ranked: Ranking, limit: int, include_stale: bool, explain: bool
     ) -> tuple[list[Hit], int]:
-        of_notes = [record.id for record, _ in ranked if record.stratum == "notes"]
+        both = ranking.interleaved(ranked.present, ranked.past, ranking.HISTORY_EVERY)
+        of_notes = [found.record.id for found in both if found.record.stratum == "notes"]
         notes = self._store().notes_by_record(of_notes)
-        past = [record.id for record, _ in ranked if record.stratum == "history"]
+        past = [found.record.id for found in ranked.past]
         commits = self._store().commits(self._place().id, past)
         judged: dict[str, Judgement] = {}
         hits: list[Hit] = []
         withheld = 0
-        for record, score in ranked:
+        for found in both:
             if len(hits) >= limit:
                 break
+            record, why = found.record, found.why if explain else ()
             if record.stratum == "history":
-                hits.append(commit_hit(record, commits[record.id], score))
+                hits.append(commit_hit(record, commits[record.id], found.scored.score, why))
                 continue
-            if record.stratum != "notes":
-                hits.extend(code_hits(record, score, filters.path))
+            if found.place is not None:
+                hits.append(code_hit(record, found.place, found.scored.score, why))
                 continue
             note = notes[record.id]
             if note.id not in judged:
                 # as many at once as may be shown: each batch asks the index and git
                 left = [notes[id_] for id_ in of_notes if notes[id_].id not in judged][: 2 * limit]
-                found = self._verdicts.of(left, caught_up=self._background is not None)
-                judged |= zip((n.id for n in left), found, strict=True)
+                verdicts = self._verdicts.of(left, caught_up=self._background is not None)
+                judged |= zip((n.id for n in left), verdicts, strict=True)
             judgement = judged[note.id]
             if judgement.freshness not in STALE:
-                hits.append(note_hit(note, judgement, score))
+                hits.append(note_hit(note, judgement, found.scored.score, why))
             elif include_stale:
-                hits.append(note_hit(note, self._verdicts.explained(note, judgement), score))
+                explained = self._verdicts.explained(note, judgement)
+                hits.append(note_hit(note, explained, found.scored.score, why))
             else:
                 withheld += 1
-        return hits[:limit], withheld
+        return hits, withheld
 
     def _index_notices(self, place: Worktree) -> list[str]:
         notices = [self._placement.left_behind] if self._placement.left_behind else []
@@ -1029,7 +928,8 @@ class Memory:
         mine = terms(note.text)
         # near-duplicates share the long words, and a few of them are looked up much faster
         telling = sorted(query_terms(note.text), key=len, reverse=True)[:_TELLING_TERMS]
-        found = self._store().lexical(place, telling, Filters(stratum="notes"), limit=5)
+        of_notes, asked = Filters(stratum="notes"), dict.fromkeys(telling, 1.0)
+        found = self._store().lexical(place, asked, of_notes, 5, "parts")
         others = self._store().notes_by_record([id_ for id_, _ in found]).values()
         return tuple(
             other.id
@@ -1265,9 +1165,11 @@ class Memory:
             InvalidInput: The task is empty or the budget is negative.
         """
         _check_range("budget", budget, 0, MAX_BUDGET)
-        result = self.search(task, limit=_PACK_CANDIDATES)
+        result = self.search(task, limit=MAX_LIMIT, explain=True)
+        place = self._place()
+        near = neighbours(self._store(), place, self._files, result.hits)
         packed = packing.pack(
-            result.query, result.hits, budget, withheld_stale=result.withheld_stale
+            result.query, result.hits, budget, near=near, withheld_stale=result.withheld_stale
         )
         return dataclasses.replace(packed, notices=result.notices)
 

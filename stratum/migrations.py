@@ -15,6 +15,11 @@ import apsw
 TOKENIZER = "porter unicode61 remove_diacritics 2 tokenchars '_.'"
 
 
+# The last part of a qualified name, for an index: "QuerySet.get" -> "get".
+LAST_NAME = "substr(r.title, length(rtrim(r.title, replace(r.title, '.', ''))) + 1)"
+IS_DEFINITION = "r.stratum = 'code' AND r.kind != 'file'"
+
+
 def m001_create_tables(db: apsw.Connection) -> None:
     """Create every table of the first version."""
     db.execute(
@@ -246,10 +251,35 @@ def m003_histories_and_what_tells_anchors_apart(db: apsw.Connection) -> None:
     )
 
 
+def m004_sections_and_last_names(db: apsw.Connection) -> None:
+    """Rank whole files, definitions and tests by themselves; find definitions by their last names.
+
+    The code stratum is made anew by the next index: so far the record of a file held only what
+    stood outside of definitions. `label` is the project and the record's section, "p7.file".
+    """
+    name, definition = (text.replace("r.", "") for text in (LAST_NAME, IS_DEFINITION))
+    code = "SELECT id FROM record WHERE stratum = 'code'"
+    for (space,) in db.execute("SELECT id FROM space").fetchall():
+        db.execute(f"DELETE FROM embedding_{space} WHERE record_id IN ({code})")
+    db.execute(
+        f"""
+        DELETE FROM tree_entry;
+        DELETE FROM symbol;
+        DELETE FROM blob;
+        DELETE FROM record_fts WHERE rowid IN ({code});
+        DELETE FROM record WHERE stratum = 'code';
+        UPDATE record_fts SET label = substr(label, instr(label, ' ') + 1);
+        UPDATE worktree SET indexed_at = NULL, generation = generation + 1;
+        CREATE INDEX record_last_name ON record (project_id, {name}) WHERE {definition};
+        """
+    )
+
+
 Migration = Callable[[apsw.Connection], None]
 MIGRATIONS: tuple[Migration, ...] = (
     m001_create_tables,
     m002_names_of_projects_and_change_times,
     m003_histories_and_what_tells_anchors_apart,
+    m004_sections_and_last_names,
 )
 SCHEMA_VERSION = len(MIGRATIONS)

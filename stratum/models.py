@@ -140,10 +140,14 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """A record to be stored, with the search terms of its three fields as one string each."""
+    """A record to be stored, with the search terms of its three fields as one string each.
+
+    `label` names the section that it is ranked in: "file", "code", "test", "notes", "history".
+    """
 
     uid: str
     stratum: str
+    label: str
     kind: str
     title: str
     text: str
@@ -207,7 +211,8 @@ class Hit:
     `title` is a qualified symbol, a path or a note's kind; `text` is one line. `freshness` is None
     for code, which is read from the tree as it stands. `origin` says who wrote a note or made a
     commit. `change` says in up to two lines what became of the place of a stale note. `paths` are
-    the files that a commit touched, the first ones of many.
+    the files that a commit touched, the first ones of many. `why` is what the score is made of,
+    (feature, share), where an explanation was asked for.
     """
 
     id: str
@@ -224,6 +229,7 @@ class Hit:
     tags: tuple[str, ...] = ()
     change: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    why: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +303,10 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a pack cost. `tokens_used` counts the whole response and never exceeds `budget`."""
+    """What a pack cost. `tokens_used` counts the whole response and never exceeds `budget`.
+
+    `places` counts the hits that are told, `omitted` those that are not.
+    """
 
     budget: int
     tokens_used: int
@@ -307,12 +316,34 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """A definition that a place calls or is called by, where it stands now."""
+
+    relation: Literal["calls", "called by"]
+    path: str
+    symbol: str
+    start_line: int
+    end_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackedPlace:
+    """Lines that a pack names, as it writes them; `symbol` is "" for a whole file."""
+
+    path: str
+    symbol: str
+    start_line: int
+    end_line: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
-    """Text for an agent, at most `receipt.budget` tokens long, and its receipt."""
+    """Text for an agent, at most `receipt.budget` tokens long, its receipt and what it names."""
 
     text: str
     receipt: Receipt
     notices: tuple[str, ...] = ()
+    places: tuple[PackedPlace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

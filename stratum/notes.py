@@ -181,6 +181,7 @@ def note_record(note: Note) -> NewRecord:
     return NewRecord(
         uid=note.id,
         stratum="notes",
+        label="notes",
         kind=note.kind,
         title=", ".join(a.symbol or a.path for a in note.anchors),
         text=note.text,

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stratum.models import Filters
-from stratum.store import FIELD_WEIGHTS, Space, Store, Worktree
+from stratum.store import FIELD_WEIGHTS, SECTIONS, FtsRow, Section, Space, Store, Worktree
 
 # FTS5's own constants, so that both paths rank alike.
 BM25_K1, BM25_B = 1.2, 0.75
-_LEAST_IDF = 1e-6
 # Records that came after the build live in a small segment of their own until there are so many.
 _TAIL_RECORDS = 2_000
 _TAIL_SHARE = 0.1
@@ -47,14 +47,11 @@ class ResidentIndex:
         self._ready = False
         self._seen_change: tuple[int, int] | None = None
         self._vocabulary = _Vocabulary(store)
-        self._base = _Postings(self._vocabulary, [], 0.0)
-        self._tail = self._base
-        self._tail_rows: dict[int, tuple[int, str, str, str]] = {}
+        self._sections: dict[Section, _Section] = {}
         self._last_id = 0
         self._note_clock = 0
         self._visible: dict[bool, tuple[tuple[int | str, ...], NDArray[np.int64]]] = {}
         self._past = -1, 0  # a generation of the tree, and the commits that could be searched then
-        self._scored: tuple[str, ...] | None = None
         self._vectors: _Vectors | None = None
         self._vectors_looked = 0.0
         self._vectors_change: tuple[int, int] | None = None
@@ -69,29 +66,28 @@ class ResidentIndex:
         source = store or self._store
         clock = source.note_clock(self.project_id)
         rows = source.fts_rows(self.project_id, 0)
-        base = _Postings(self._vocabulary, rows, 0.0)
+        sections = {
+            name: _Section(self._vocabulary, [row for row in rows if row[1] == name])
+            for name in SECTIONS
+        }
         with self._lock:
-            self._base = base
-            self._tail = _Postings(self._vocabulary, [], base.mean_length)
-            self._tail_rows = {}
+            self._sections = sections
             self._last_id = rows[-1][0] if rows else 0
             self._note_clock = clock
             self._visible.clear()
-            self._scored = None
             self._ready = True
 
     def lexical(
         self,
         place: Worktree,
-        terms: Sequence[str],
+        terms: Mapping[str, float],
         filters: Filters,
         limit: int,
-        *,
-        history: bool = False,
+        section: Section,
     ) -> Ranked | None:
         """Return (record id, BM25 score), best first; None when the store must be asked.
 
-        The same terms asked again, for the past commits (`history`), are not scored again.
+        `terms` have weights, by which their shares of the score are multiplied.
         """
         with self._lock:
             if not self._ready:
@@ -100,8 +96,9 @@ class ResidentIndex:
             if not self._ready:
                 return None
             wanted = limit + (_FILTER_MARGIN if filters else 0)
-            found = self._score(terms, self._visible_ids(place, history), wanted)
-        return self._filtered(found, place, filters, limit, wanted, history)
+            key, visible = self._visible_ids(place, section == "commits")
+            found = self._sections[section].search(terms, wanted, key, visible)
+        return self._filtered(found, place, filters, limit, wanted, section == "commits")
 
     def nearest(
         self,
@@ -122,7 +119,7 @@ class ResidentIndex:
                 return None
             vectors = self._current_vectors(space)
             wanted = limit + (_FILTER_MARGIN if filters else 0)
-            found = vectors.search(vector, wanted, self._visible_ids(place, history))
+            found = vectors.search(vector, wanted, self._visible_ids(place, history)[1])
         return self._filtered(found, place, filters, limit, wanted, history)
 
     def _filtered(
@@ -152,21 +149,19 @@ class ResidentIndex:
         if clock != self._note_clock:
             rows = rows + self._store.fts_rows_of_notes(self.project_id, self._note_clock)
         if rows:
-            self._tail_rows.update({row[0]: row for row in rows})
             self._last_id = max(self._last_id, max(row[0] for row in rows))
-            if len(self._tail_rows) > max(_TAIL_RECORDS, _TAIL_SHARE * self._base.count):
-                self._ready = False  # the owner builds again; the store answers meanwhile
-                return
-            self._tail = _Postings(
-                self._vocabulary, list(self._tail_rows.values()), self._base.mean_length
-            )
-            self._base.bury(self._tail_rows)
+            for name, section in self._sections.items():
+                if not section.append([row for row in rows if row[1] == name]):
+                    self._ready = False  # the owner builds again; the store answers meanwhile
+                    return
         self._note_clock = clock
         self._visible.pop(False, None)
-        self._scored = None
         self._seen_change = change
 
-    def _visible_ids(self, place: Worktree, history: bool) -> NDArray[np.int64]:
+    def _visible_ids(
+        self, place: Worktree, history: bool
+    ) -> tuple[tuple[int | str, ...], NDArray[np.int64]]:
+        """Return what the ids stand for and the sorted ids that can be seen from a worktree."""
         key: tuple[int | str, ...] = (place.id, place.generation, self._note_clock)
         if history and place.history_head is not None:
             if self._past[0] != place.generation:
@@ -175,28 +170,7 @@ class ResidentIndex:
         if history not in self._visible or self._visible[history][0] != key:
             ids = np.fromiter(self._store.visible_ids(place, history=history), np.int64)
             self._visible[history] = (key, np.unique(ids))
-        return self._visible[history][1]
-
-    def _score(self, terms: Sequence[str], visible: NDArray[np.int64], limit: int) -> Ranked:
-        segments = (self._base, self._tail)
-        if self._scored != tuple(terms):
-            self._add_up(terms, segments)
-            self._scored = tuple(terms)
-        found = [pair for segment in segments for pair in segment.best(visible, limit)]
-        found.sort(key=lambda pair: (-pair[1], pair[0]))
-        return found[:limit]
-
-    def _add_up(self, terms: Sequence[str], segments: Sequence[_Postings]) -> None:
-        count = sum(segment.count for segment in segments)
-        for segment in segments:
-            segment.begin()
-        for term in terms:
-            for stem in self._vocabulary.stems(term):
-                hits = sum(segment.hits(stem) for segment in segments)
-                if hits:
-                    idf = max(_LEAST_IDF, float(np.log((count - hits + 0.5) / (hits + 0.5))))
-                    for segment in segments:
-                        segment.add(stem, idf)
+        return self._visible[history]
 
     def _current_vectors(self, space: Space) -> _Vectors:
         vectors = self._vectors
@@ -241,26 +215,90 @@ class _Vocabulary:
         return len(self._stem_ids)
 
 
+class _Section:
+    """BM25 over records that are ranked by themselves: most in one segment, the newest in another.
+
+    Only what can be seen counts, for how rare a term is as well.
+    """
+
+    def __init__(self, vocabulary: _Vocabulary, rows: Sequence[FtsRow]) -> None:
+        self._vocabulary = vocabulary
+        self._base = _Postings(vocabulary, rows, 0.0)
+        self._tail = _Postings(vocabulary, [], self._base.mean_length)
+        self._tail_rows: dict[int, FtsRow] = {}
+        self._key: tuple[int | str, ...] = ()
+
+    def append(self, rows: Sequence[FtsRow]) -> bool:
+        """Take in records that are new or changed; False when there are too many: build again."""
+        if not rows:
+            return True
+        self._tail_rows.update({row[0]: row for row in rows})
+        if len(self._tail_rows) > max(_TAIL_RECORDS, _TAIL_SHARE * self._base.count):
+            return False
+        self._tail = _Postings(
+            self._vocabulary, list(self._tail_rows.values()), self._base.mean_length
+        )
+        self._base.bury(self._tail_rows)
+        self._key = ()
+        return True
+
+    def search(
+        self,
+        terms: Mapping[str, float],
+        limit: int,
+        key: tuple[int | str, ...],
+        visible: NDArray[np.int64],
+    ) -> Ranked:
+        segments = (self._base, self._tail)
+        if key != self._key:
+            for segment in segments:
+                segment.show(visible)
+            self._key = key
+        stems: dict[int, float] = {}
+        for term, weight in terms.items():
+            for stem in self._vocabulary.stems(term):
+                stems[stem] = stems.get(stem, 0.0) + weight
+        asked = np.fromiter(stems, np.int64, len(stems))
+        weights = np.fromiter(stems.values(), np.float64, len(stems))
+        looked_up = [segment.look_up(asked) for segment in segments]
+        count = sum(segment.shown for segment in segments)
+        hits = sum(found.hits for found in looked_up)
+        # Lucene's form, which never falls below 0
+        idf = np.log1p((count - hits + 0.5) / (hits + 0.5))
+        ranked: Ranked = []
+        for segment, found in zip(segments, looked_up, strict=True):
+            ranked += segment.best(found, (weights * idf).astype(np.float32), limit)
+        ranked.sort(key=lambda pair: (-pair[1], pair[0]))
+        return ranked[:limit]
+
+
+@dataclass(frozen=True, slots=True)
+class _LookedUp:
+    """The postings of some stems: which stem, which posting, and how many records each stem has."""
+
+    stem: NDArray[np.int64]
+    posting: NDArray[np.int64]
+    hits: NDArray[np.float64]
+
+
 class _Postings:
     """BM25 over a fixed set of records: for each stem its records and their weights, in arrays."""
 
-    def __init__(
-        self, vocabulary: _Vocabulary, rows: Sequence[tuple[int, str, str, str]], mean_length: float
-    ) -> None:
-        self.count = len(rows)
+    def __init__(self, vocabulary: _Vocabulary, rows: Sequence[FtsRow], mean_length: float) -> None:
+        self.count = self.shown = len(rows)
         self._ids = np.fromiter((row[0] for row in rows), np.int64, count=len(rows))
         stems: list[NDArray[np.int64]] = []
         weights: list[NDArray[np.float32]] = []
         sizes = np.zeros(len(rows), np.int64)
         for position, row in enumerate(rows):
-            fields = [vocabulary.of_text(field) for field in row[1:]]
+            fields = [vocabulary.of_text(field) for field in row[2:]]
             stems.append(np.array([stem for field in fields for stem in field], np.int64))
             weights.append(np.repeat(_WEIGHTS, [len(field) for field in fields]))
             sizes[position] = len(stems[-1])
-        lengths = sizes + 2  # the column `label` holds two terms
+        lengths = sizes + 1  # the column `label` holds a term
         self.mean_length = mean_length or (float(lengths.mean()) if len(rows) else 1.0)
         self._alive = np.ones(len(rows), bool)
-        self._total = np.zeros(len(rows), np.float32)
+        self._seen = self._alive
         self._group(
             np.concatenate(stems) if stems else np.zeros(0, np.int64),
             np.repeat(np.arange(len(rows)), sizes),
@@ -290,29 +328,34 @@ class _Postings:
         """Leave out records that a later segment holds in a newer state."""
         self._alive &= ~np.isin(self._ids, np.fromiter(ids, np.int64))
 
-    def hits(self, stem: int) -> int:
-        if stem + 1 >= len(self._start):
-            return 0
-        return int(self._start[stem + 1] - self._start[stem])
+    def show(self, visible: NDArray[np.int64]) -> None:
+        """Let only these records, sorted, be counted and found from now on."""
+        self._seen = self._alive & _within(self._ids, visible)
+        self.shown = int(self._seen.sum())
 
-    def begin(self) -> None:
-        self._total.fill(0)
+    def look_up(self, stems: NDArray[np.int64]) -> _LookedUp:
+        """Return the postings of all stems at once: a numpy call for each takes longer."""
+        known = np.minimum(stems, len(self._start) - 2) if len(self._start) > 1 else stems * 0
+        start = self._start[known]
+        end = np.where(known == stems, self._start[np.minimum(known + 1, len(self._start) - 1)], 0)
+        lengths = np.maximum(end - start, 0)
+        stem = np.repeat(np.arange(len(stems)), lengths)
+        before = np.cumsum(lengths) - lengths
+        posting = np.arange(int(lengths.sum())) + np.repeat(start - before, lengths)
+        seen = self._seen[self._doc[posting]]
+        hits = np.bincount(stem, seen, minlength=len(stems)).astype(np.float64)
+        return _LookedUp(stem, posting, hits)
 
-    def add(self, stem: int, idf: float) -> None:
-        if stem + 1 < len(self._start):
-            part = slice(self._start[stem], self._start[stem + 1])
-            # a record occurs once per stem, so plain indexing adds every weight
-            self._total[self._doc[part]] += self._weight[part] * np.float32(idf)
-
-    def best(self, visible: NDArray[np.int64], limit: int) -> Ranked:
-        found = np.flatnonzero((self._total > 0) & self._alive)
-        found = found[_within(self._ids[found], visible)]
-        if len(found) > limit:
-            cut = np.argpartition(-self._total[found], limit - 1)[:limit]
-            least = self._total[found[cut]].min()
-            found = found[self._total[found] >= least]
-        order = np.lexsort((self._ids[found], -self._total[found]))[:limit]
-        return [(int(self._ids[i]), float(self._total[i])) for i in found[order]]
+    def best(self, found: _LookedUp, weights: NDArray[np.float32], limit: int) -> Ranked:
+        """Return the best records that can be seen; `weights` are those of the stems."""
+        shares = self._weight[found.posting] * weights[found.stem]
+        total = np.bincount(self._doc[found.posting], shares, minlength=self.count)
+        ids = np.flatnonzero((total > 0) & self._seen)
+        if len(ids) > limit:
+            least = np.partition(total[ids], len(ids) - limit)[len(ids) - limit]
+            ids = ids[total[ids] >= least]
+        order = np.lexsort((self._ids[ids], -total[ids]))[:limit]
+        return [(int(self._ids[i]), float(total[i])) for i in ids[order]]
 
 
 class _Vectors:

@@ -14,31 +14,48 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import apsw
 
 from stratum.database import open_database, translated
 from stratum.history_store import HistoryStore
-from stratum.migrations import MIGRATIONS
+from stratum.migrations import IS_DEFINITION, LAST_NAME, MIGRATIONS
 from stratum.models import Anchor, Filters, NewRecord, NewSymbol, Note, Outline, Symbol
 
 if TYPE_CHECKING:
     from stratum.migrations import Migration
 
+# Records that are ranked by themselves: whole files; definitions and notes; tests, which repeat the
+# words of the code they test; past commits, of which there are as many as there is code.
+Section = Literal["files", "parts", "tests", "commits"]
+SECTIONS: tuple[Section, ...] = ("files", "parts", "tests", "commits")
+# (record id, section, name, text, body): a record with the terms of its three fields.
+FtsRow = tuple[int, Section, str, str, str]
 # How much a term counts by where it stands: in the name, in the summary, in the body of a record.
 FIELD_WEIGHTS = (4.0, 2.0, 1.0)
-# FTS5 ranks every row that has any of the terms; beyond this many the rarest ones decide anyway.
-COLD_QUERY_TERMS = 32
+# FTS5 ranks every row that has any of the terms: beyond this many the most telling ones decide. Of
+# files there are few, so that more can be asked for.
+COLD_QUERY_TERMS: dict[Section, int] = {"files": 64, "parts": 32, "tests": 16, "commits": 32}
 # Candidate ids handed to sqlite-vec for an exact filtered scan; above it, over-fetch and filter.
 EXACT_FILTER_IDS = 20_000
-_PRESENT = ("code", "notes", "session")  # the strata beside the history
+# The section of each label, which a record gets when it is stored.
+_SECTIONS: dict[str, Section] = {
+    "file": "files",
+    "code": "parts",
+    "notes": "parts",
+    "session": "parts",
+    "test": "tests",
+    "history": "commits",
+}
+_MOST_NAMED = 30  # definitions of one name beyond which it tells nothing
 _VECTOR_CHUNK = 256  # rows per storage chunk; a partition (project) allocates whole chunks
 
 
@@ -424,7 +441,7 @@ class Store(HistoryStore):
             "INSERT INTO record_fts (rowid, label, name, text, body) VALUES (?, ?, ?, ?, ?)",
             (
                 record_id,
-                _label(project_id, record.stratum),
+                _label(project_id, record.label),
                 record.name_terms,
                 record.text_terms,
                 record.body_terms,
@@ -510,28 +527,32 @@ class Store(HistoryStore):
     def lexical(
         self,
         worktree: Worktree,
-        terms: Sequence[str],
+        terms: Mapping[str, float],
         filters: Filters,
         limit: int,
-        *,
-        history: bool = False,
+        section: Section,
     ) -> list[tuple[int, float]]:
         """Return (record id, BM25 score) of what can be seen from a worktree, best first.
 
-        Past commits are ranked by themselves, with `history`: there are as many as there is code,
-        and they are made of the words that people ask in.
-
-        Long queries are cut to their rarest terms: ranking every row that has any of 100 words
-        takes a quarter of a second at 50,000 records. Long-lived processes use `resident`.
+        `terms` have weights, of which FTS5 sees whole numbers. Long queries are cut to their most
+        telling terms: ranking every row that has any of 100 words takes a quarter of a second at
+        50,000 records. Long-lived processes use `resident`.
         """
-        terms = self._rarest(terms)
-        if not terms:
+        telling = self._most_telling(terms, COLD_QUERY_TERMS[section])
+        if not telling:
             return []
-        asked = " OR ".join('"' + term.replace('"', '""') + '"' for term in terms)
-        strata = ("history",) if history else _PRESENT
-        labels = " OR ".join(f'"p{worktree.project_id}.{stratum}"' for stratum in strata)
+        asked = " OR ".join(
+            '"' + term.replace('"', '""') + '"'
+            for term in telling
+            for _ in range(max(1, round(terms[term])))
+        )
+        labels = " OR ".join(
+            f'"{_label(worktree.project_id, label)}"'
+            for label, of in _SECTIONS.items()
+            if of == section
+        )
         match = f"label : ({labels}) AND {{name text body}} : ({asked})"
-        condition, values = _visible(worktree, filters, history=history)
+        condition, values = _visible(worktree, filters, history=section == "commits")
         rows = self._rows(
             "SELECT r.id, bm25(record_fts, 0.0, ?, ?, ?) AS score FROM record_fts"
             " JOIN record r ON r.id = record_fts.rowid"
@@ -540,15 +561,15 @@ class Store(HistoryStore):
         )
         return [(row[0], -row[1]) for row in rows]
 
-    def _rarest(self, terms: Sequence[str]) -> list[str]:
-        if len(terms) <= COLD_QUERY_TERMS:
+    def _most_telling(self, terms: Mapping[str, float], most: int) -> list[str]:
+        if len(terms) <= most:
             return list(terms)
-        counts = {}
-        for term in terms[: COLD_QUERY_TERMS * 8]:
-            stems = self.stems(term)
-            counts[term] = min((self._document_frequency(stem) for stem in stems), default=0)
-        known = [term for term in counts if counts[term]]
-        return sorted(known, key=lambda term: counts[term])[:COLD_QUERY_TERMS]
+        worth = {}
+        for term in list(terms)[: most * 8]:
+            count = min((self._document_frequency(stem) for stem in self.stems(term)), default=0)
+            if count:
+                worth[term] = terms[term] / math.log(2 + count)
+        return sorted(worth, key=lambda term: -worth[term])[:most]
 
     def _document_frequency(self, stem: str) -> int:
         return int(self._value("SELECT doc FROM record_terms WHERE term = ?", (stem,)) or 0)
@@ -645,6 +666,37 @@ class Store(HistoryStore):
             for id_, uid, stratum, kind, title, text, waits in rows
         }
 
+    def paths_of_records(self, worktree: Worktree, ids: Iterable[int]) -> dict[int, list[str]]:
+        """Return where code records stand in a worktree; others are left out."""
+        found: dict[int, list[str]] = {}
+        for record_id, path in self._rows(
+            "SELECT s.record_id, t.path FROM json_each(?1) j CROSS JOIN symbol s"
+            " ON s.record_id = j.value CROSS JOIN tree_entry t ON t.blob_id = s.blob_id"
+            " AND +t.worktree_id = ?2 UNION SELECT t.record_id, t.path FROM json_each(?1) j"
+            " CROSS JOIN tree_entry t ON t.record_id = j.value AND +t.worktree_id = ?2 ORDER BY 2",
+            (json.dumps(sorted(ids)), worktree.id),
+        ):
+            found.setdefault(record_id, []).append(path)
+        return found
+
+    def file_records(self, worktree: Worktree, paths: Iterable[str]) -> dict[str, int]:
+        """Return the records of the files that stand at these paths."""
+        rows = self._rows(
+            "SELECT path, record_id FROM tree_entry WHERE worktree_id = ?"
+            " AND path IN (SELECT value FROM json_each(?))",
+            (worktree.id, json.dumps(sorted(paths))),
+        )
+        return {row[0]: row[1] for row in rows}
+
+    def functions_among(self, ids: Iterable[int]) -> list[int]:
+        """Return which records are of functions or methods."""
+        rows = self._rows(
+            "SELECT id FROM record WHERE id IN (SELECT value FROM json_each(?))"
+            " AND kind IN ('function', 'method')",
+            (json.dumps(sorted(ids)),),
+        )
+        return [row[0] for row in rows]
+
     def record_id(self, uid: str) -> tuple[int, int] | None:
         """Return (record id, project id) of a public id."""
         row = self._row("SELECT id, project_id FROM record WHERE uid = ?", (uid,))
@@ -658,6 +710,49 @@ class Store(HistoryStore):
             (low, high, limit),
         )
         return [row[0] for row in rows]
+
+    def definitions_named(
+        self, worktree: Worktree, names: Iterable[str]
+    ) -> dict[str, list[tuple[int, str]]]:
+        """Return (record id, path) of the definitions called "get" or "QuerySet.get", by name.
+
+        A name that too many have tells nothing about the place and is left out.
+        """
+        found: dict[str, list[tuple[int, str]]] = {}
+        wanted = [(name, name.rpartition(".")[2], "." + name) for name in sorted(set(names))]
+        rows = self._rows(
+            "SELECT j.value ->> 0, r.id, t.path FROM json_each(?1) j CROSS JOIN record r"
+            f" ON r.project_id = ?2 AND {LAST_NAME} = j.value ->> 1 AND {IS_DEFINITION}"
+            " CROSS JOIN symbol s ON s.record_id = r.id CROSS JOIN tree_entry t"
+            " ON t.blob_id = s.blob_id AND +t.worktree_id = ?3"
+            " WHERE j.value ->> 1 = j.value ->> 0 OR r.title = j.value ->> 0"
+            " OR substr(r.title, -length(j.value ->> 2)) = j.value ->> 2 ORDER BY t.path, s.ord",
+            (json.dumps(wanted), worktree.project_id, worktree.id),
+        )
+        for name, record_id, path in rows:
+            found.setdefault(name, []).append((record_id, path))
+        return {name: places for name, places in found.items() if len(places) <= _MOST_NAMED}
+
+    def definitions_mentioning(
+        self, worktree: Worktree, name: str, most: int
+    ) -> list[tuple[str, str, int, int]]:
+        """Return (path, qualified name, first line, last line) of code in whose body a name occurs.
+
+        Tests are left out. Empty where more than `most` records of any kind have the name: it then
+        means many things.
+        """
+        stems = self.stems(name.lower())
+        if not stems or self._document_frequency(stems[0]) > most:
+            return []
+        word = name.lower().replace('"', '""')
+        rows = self._rows(
+            "SELECT t.path, r.title, s.start_line, s.end_line FROM record_fts"
+            " JOIN record r ON r.id = record_fts.rowid CROSS JOIN symbol s ON s.record_id = r.id"
+            " CROSS JOIN tree_entry t ON t.blob_id = s.blob_id AND +t.worktree_id = ?"
+            " WHERE record_fts MATCH ? ORDER BY t.path, s.ord",
+            (worktree.id, f'label : "{_label(worktree.project_id, "code")}" AND body : "{word}"'),
+        )
+        return [(row[0], row[1], row[2], row[3]) for row in rows]
 
     # what a resident index is built from
 
@@ -692,22 +787,25 @@ class Store(HistoryStore):
         )
         return [row[0] for row in rows]
 
-    def fts_rows(self, project_id: int, after: int) -> list[tuple[int, str, str, str]]:
-        """Return (record id, name, text, body) terms of a project's records with a larger id."""
-        return self._rows(
-            "SELECT r.id, f.name, f.text, f.body FROM record r JOIN record_fts f ON f.rowid = r.id"
-            " WHERE r.project_id = ? AND r.id > ? ORDER BY r.id",
+    def fts_rows(self, project_id: int, after: int) -> list[FtsRow]:
+        """Return the terms of a project's records with a larger id."""
+        rows = self._rows(
+            "SELECT r.id, f.label, f.name, f.text, f.body FROM record r"
+            " JOIN record_fts f ON f.rowid = r.id WHERE r.project_id = ? AND r.id > ?"
+            " ORDER BY r.id",
             (project_id, after),
         )
+        return _fts_rows(rows)
 
-    def fts_rows_of_notes(self, project_id: int, after: int) -> list[tuple[int, str, str, str]]:
-        """Return (record id, name, text, body) terms of notes whose clock is later."""
-        return self._rows(
-            "SELECT r.id, f.name, f.text, f.body FROM note n JOIN record r ON r.id = n.record_id"
-            " JOIN record_fts f ON f.rowid = r.id"
+    def fts_rows_of_notes(self, project_id: int, after: int) -> list[FtsRow]:
+        """Return the terms of notes whose clock is later."""
+        rows = self._rows(
+            "SELECT r.id, f.label, f.name, f.text, f.body FROM note n"
+            " JOIN record r ON r.id = n.record_id JOIN record_fts f ON f.rowid = r.id"
             " WHERE r.project_id = ? AND n.clock > ? ORDER BY r.id",
             (project_id, after),
         )
+        return _fts_rows(rows)
 
     def vector_rows(self, space: Space, ids: Sequence[int]) -> list[tuple[int, bytes]]:
         """Return (record id, float32 bytes) of the vectors that exist among `ids`."""
@@ -1085,8 +1183,12 @@ def is_makeshift(identity: str) -> bool:
     return identity.startswith(("root:", "path:"))
 
 
-def _label(project_id: int, stratum: str) -> str:
-    return f"p{project_id} p{project_id}.{stratum}"
+def _label(project_id: int, label: str) -> str:
+    return f"p{project_id}.{label}"
+
+
+def _fts_rows(rows: Iterable[tuple[Any, ...]]) -> list[FtsRow]:
+    return [(row[0], _SECTIONS[row[1].partition(".")[2]], *row[2:]) for row in rows]
 
 
 def _prefix_range(prefix: str) -> tuple[str, str]:

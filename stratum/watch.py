@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from stratum.tree import is_left_out, is_rules
 
@@ -21,7 +22,19 @@ _SHARE, _BURST = 0.1, 0.5
 _ANYWAY = 10.0  # seconds after which the whole tree is due: ignore rules may have changed
 
 
-Folders = dict[str, tuple[int, int]]  # time of the last change, and a number for the names
+class Folder(NamedTuple):
+    """How a folder stands: when its names changed, a number for them, which of them are folders.
+
+    Folders that are never looked into are left out of the latter. Zeros stand for a folder that
+    could not be read.
+    """
+
+    time_ns: int = 0
+    names: int = 0
+    below: tuple[str, ...] = ()
+
+
+Folders = dict[str, Folder]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +79,14 @@ class Watch:
                 if path in folders:
                     break
                 folders.add(path)
+        known = {folder: before.get(folder) or self._folder(folder) for folder in folders}
         # an empty folder may get its first file
-        folders |= {below for folder in list(folders) for below in self._below(folder)}
-        self._folders = {folder: before.get(folder) or self._folder(folder) for folder in folders}
+        for folder, seen in list(known.items()):
+            for name in seen.below:
+                below = f"{folder}/{name}" if folder else name
+                if below not in known:
+                    known[below] = before.get(below) or self._folder(below)
+        self._folders = known
         self._stamps = stamps
         self._run_at = time.monotonic()
 
@@ -99,37 +117,31 @@ class Watch:
             return None
         return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
-    def _differs(self, folder: str, known: tuple[int, int]) -> bool:
+    def _differs(self, folder: str, known: Folder) -> bool:
         """Tell whether other names stand in a folder; one that was replaced leaves them equal."""
         try:
             time_ns = os.stat(f"{self._base}{folder}").st_mtime_ns  # noqa: PTH116 - see _stamp
         except OSError:
             return True
-        if time_ns == known[0]:
+        if time_ns == known.time_ns:
             return False
         now = self._folder(folder)
-        if now[1] != known[1]:
+        if now.names != known.names:
             return True
         self._folders[folder] = now
         return False
 
-    def _below(self, folder: str) -> list[str]:
-        prefix = f"{folder}/" if folder else ""
+    def _folder(self, folder: str) -> Folder:
+        """Return how a folder stands; its time is taken first, so that no later name is missed."""
+        path = f"{self._base}{folder}"
+        names, below = [], []
         try:
-            with os.scandir(self._root / folder) as entries:
-                return [
-                    prefix + entry.name
-                    for entry in entries
-                    if entry.is_dir(follow_symlinks=False) and not is_left_out(entry.name)
-                ]
+            time_ns = os.stat(path).st_mtime_ns  # noqa: PTH116 - see _stamp
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    names.append(entry.name)
+                    if entry.is_dir(follow_symlinks=False) and not is_left_out(entry.name):
+                        below.append(entry.name)
         except OSError:
-            return []
-
-    def _folder(self, folder: str) -> tuple[int, int]:
-        """Return the change time of a folder and a number for the names in it."""
-        try:
-            time_ns = os.stat(f"{self._base}{folder}").st_mtime_ns  # noqa: PTH116 - see _stamp
-            with os.scandir(f"{self._base}{folder}") as entries:
-                return time_ns, hash(frozenset(entry.name for entry in entries))
-        except OSError:
-            return 0, 0
+            return Folder()
+        return Folder(time_ns, hash(frozenset(names)), tuple(below))

@@ -35,7 +35,8 @@ FORGOTTEN = Note(
 def record(uid: str, stratum: str, kind: str, title: str, text: str) -> NewRecord:
     """Return a record whose words are those of its text."""
     name_terms, text_terms = " ".join(terms(title)), " ".join(terms(text))
-    return NewRecord(uid, stratum, kind, title, text, name_terms, text_terms, "", 1)
+    label = "file" if kind == "file" else stratum
+    return NewRecord(uid, stratum, label, kind, title, text, name_terms, text_terms, "", 1)
 
 
 def main() -> None:

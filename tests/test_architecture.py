@@ -30,7 +30,7 @@ ARROWS = {
     "grammars": "",
     "outline": "grammars models redact",
     "freshness": "models",
-    "packing": "models tokens",
+    "packing": "models paths tokens",
     "notes": "errors models redact terms",
     "git": "errors",
     "tree": "errors git models",
@@ -46,12 +46,16 @@ ARROWS = {
     "verdicts": "changes errors files freshness git models outline redact store",
     "anchoring": "errors files freshness models notes outline redact store tree",
     "placement": "errors git redact store",
+    "neighbours": "files models paths store",
     "resident": "models store",
+    "question": "terms",
+    "path_index": "question terms",
+    "search": "models path_index paths question ranking resident store",
     "indexer": "embedder files git grammars models outline paths redact store terms tree",
     "history": "errors git grammars history_store models outline paths redact store terms tree",
     "memory": "_version anchoring background config embedder errors files freshness git indexer"
-    " history hits models notes outline packing paths placement ranking redact resident"
-    " store terms tree verdicts watch",
+    " history hits models neighbours notes outline packing placement ranking redact search store"
+    " terms tree verdicts watch",
     "mcp_server": "_version errors memory models notes redact tokens",
     "serve": "_version config errors mcp_server memory",
     "doctor": "config embedder errors git memory migrations models redact store",
@@ -60,13 +64,27 @@ ARROWS = {
     "__init__": "_version config errors memory models",
 }
 # Modules that get values and give values back: no file, process, socket, clock or database.
-PURE = ("changes", "freshness", "models", "packing", "paths", "ranking", "redact", "terms")
+PURE = (
+    "changes", "freshness", "models", "packing", "path_index", "paths", "question", "ranking",
+    "redact", "terms",
+)  # fmt: skip
 EFFECTS = {
     "apsw", "asyncio", "click", "http", "io", "logging", "os", "random", "shutil", "socket",
     "sqlite3", "subprocess", "sys", "tempfile", "threading", "time", "urllib",
 }  # fmt: skip
 # Where a measurement has to go below the public names, and to what.
-BELOW = {"raw": "database embedder resident store terms", "plain_server": "mcp_server"}
+BELOW = {
+    "raw": "database embedder question resident store",
+    "plain_server": "mcp_server",
+    "retrieval": "embedder",
+    "retrieval_checkout": "grammars paths",
+    "retrieval_mined": "grammars outline paths",
+    "retrieval_report": "paths",
+    "retrieval_rivals": "grammars outline paths",
+    "retrieval_tasks": "models",
+    "retrieval_worker": "grammars models",
+    "weights": "ranking",
+}
 
 
 def imported(source: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from stratum import resident as resident_module
 from stratum.models import Filters
 from stratum.resident import ResidentIndex
-from stratum.store import Space, Store, Worktree, open_store
+from stratum.store import SECTIONS, Space, Store, Worktree, open_store
 from tests import make_database_fixture as fixture
 from tests.test_store import add_file
 
@@ -46,21 +47,57 @@ def scores(ranked: list[tuple[int, float]] | None) -> dict[int, float]:
     return dict(ranked)
 
 
-def test_words_are_scored_as_fts5_scores_them(
+def weights(terms: list[str]) -> dict[str, float]:
+    return dict.fromkeys(terms, 1.0)
+
+
+def test_words_are_scored_by_the_textbook_among_what_can_be_seen(
+    store: Store, place: Worktree, index: ResidentIndex
+) -> None:
+    add_file(store, place, "f0.py", "word1", "word2")  # what stood there before does not count
+    place = store.worktree("/shop") or place
+    seen = set(store.visible_ids(place))
+    rows = [row for row in store.fts_rows(place.project_id, 0) if row[1] == "parts"]
+    all_words = {row[0]: [field.split() for field in row[2:]] for row in rows}
+    lengths = {id_: 1 + sum(map(len, fields)) for id_, fields in all_words.items()}
+    built = [id_ for id_ in lengths if id_ <= max(lengths) - 2]
+    mean = sum(lengths[id_] for id_ in built) / len(built)
+    words = {id_: fields for id_, fields in all_words.items() if id_ in seen}
+    rng = random.Random(3)
+    for _ in range(30):
+        asked = {word: rng.choice([1.0, 1.7]) for word in rng.sample(WORDS, rng.randint(1, 12))}
+        asked |= {"body": 1.0}
+        expected: dict[int, float] = {}
+        for word, weight in asked.items():
+            counts = {
+                id_: sum(w * field.count(stem) for w, field in zip((4, 2, 1), fields, strict=True))
+                for id_, fields in words.items()
+                for stem in [word]
+            }
+            holding = [id_ for id_, count in counts.items() if count]
+            idf = math.log(1 + (len(words) - len(holding) + 0.5) / (len(holding) + 0.5))
+            for id_ in holding:
+                norm = 1.2 * (0.25 + 0.75 * lengths[id_] / mean)
+                share = weight * idf * counts[id_] * 2.2 / (counts[id_] + norm)
+                expected[id_] = expected.get(id_, 0.0) + share
+        found = scores(index.lexical(place, asked, NO_FILTERS, 1000, "parts"))
+        assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_store_and_the_index_agree_on_what_is_best(
     store: Store, place: Worktree, index: ResidentIndex
 ) -> None:
     rng = random.Random(3)
     for _ in range(30):
-        terms = [*rng.sample(WORDS, rng.randint(1, 12)), "body", "def"]
-        expected = scores(store.lexical(place, terms, NO_FILTERS, 1000))
-        found = scores(index.lexical(place, terms, NO_FILTERS, 1000))
-        assert found.keys() == expected.keys()
-        for id_, score in expected.items():
-            assert found[id_] == pytest.approx(score, rel=1e-3, abs=1e-4)
+        terms = weights(rng.sample(WORDS, rng.randint(1, 12)))
+        for section in SECTIONS:
+            expected = scores(store.lexical(place, terms, NO_FILTERS, 1000, section))
+            found = scores(index.lexical(place, terms, NO_FILTERS, 1000, section))
+            assert found.keys() == expected.keys()
 
 
 def test_a_word_that_nothing_holds_finds_nothing(place: Worktree, index: ResidentIndex) -> None:
-    assert index.lexical(place, ["nowhere"], NO_FILTERS, 10) == []
+    assert index.lexical(place, weights(["nowhere"]), NO_FILTERS, 10, "parts") == []
 
 
 def test_what_was_added_after_the_build_is_found(
@@ -68,10 +105,10 @@ def test_what_was_added_after_the_build_is_found(
 ) -> None:
     add_file(store, place, "new.py", "latecomer")
     place = store.worktree("/shop") or place
-    assert scores(index.lexical(place, ["latecomer"], NO_FILTERS, 10))
-    assert scores(index.lexical(place, ["latecomer", "body"], NO_FILTERS, 500)) == pytest.approx(
-        scores(store.lexical(place, ["latecomer", "body"], NO_FILTERS, 500)), rel=0.02, abs=1e-3
-    )
+    assert scores(index.lexical(place, weights(["latecomer"]), NO_FILTERS, 10, "parts"))
+    both = weights(["latecomer", "body"])
+    expected = scores(store.lexical(place, both, NO_FILTERS, 500, "parts"))
+    assert scores(index.lexical(place, both, NO_FILTERS, 500, "parts")).keys() == expected.keys()
 
 
 def test_what_left_the_tree_is_not_found(
@@ -80,8 +117,8 @@ def test_what_left_the_tree_is_not_found(
     add_file(store, place, "new.py", "latecomer")
     add_file(store, place, "new.py", "successor")
     place = store.worktree("/shop") or place
-    assert index.lexical(place, ["latecomer"], NO_FILTERS, 10) == []
-    assert scores(index.lexical(place, ["successor"], NO_FILTERS, 10))
+    assert index.lexical(place, weights(["latecomer"]), NO_FILTERS, 10, "parts") == []
+    assert scores(index.lexical(place, weights(["successor"]), NO_FILTERS, 10, "parts"))
 
 
 def test_a_change_by_another_connection_is_noticed(
@@ -91,7 +128,7 @@ def test_a_change_by_another_connection_is_noticed(
     add_file(other, place, "new.py", "latecomer")
     other.close()
     place = store.worktree("/shop") or place
-    assert scores(index.lexical(place, ["latecomer"], NO_FILTERS, 10))
+    assert scores(index.lexical(place, weights(["latecomer"]), NO_FILTERS, 10, "parts"))
 
 
 @pytest.mark.parametrize("built_between", [False, True])
@@ -102,29 +139,31 @@ def test_a_note_that_was_changed_is_found_by_its_new_words_only(
     with store.transaction():
         words = fixture.record(note.id, "notes", "gotcha", "", "alpha")
         store.add_note(place.project_id, note, words, "1")
-    assert scores(index.lexical(place, ["alpha"], NO_FILTERS, 10))
+    assert scores(index.lexical(place, weights(["alpha"]), NO_FILTERS, 10, "parts"))
     if built_between:
         index.build()
     with store.transaction():
         words = fixture.record(note.id, "notes", "gotcha", "", "omega")
         store.replace_note(note, words, "2")
-    assert index.lexical(place, ["alpha"], NO_FILTERS, 10) == []
-    assert scores(index.lexical(place, ["omega"], NO_FILTERS, 10))
+    assert index.lexical(place, weights(["alpha"]), NO_FILTERS, 10, "parts") == []
+    assert scores(index.lexical(place, weights(["omega"]), NO_FILTERS, 10, "parts"))
 
 
 def test_filters_give_what_the_store_gives(
     store: Store, place: Worktree, index: ResidentIndex
 ) -> None:
     filters = Filters(path="f7.py")
-    expected = scores(store.lexical(place, ["body"], filters, 10))
-    assert scores(index.lexical(place, ["body"], filters, 10)) == pytest.approx(expected, rel=1e-3)
+    expected = scores(store.lexical(place, weights(["body"]), filters, 10, "parts"))
+    assert len(expected) == 5
+    found = scores(index.lexical(place, weights(["body"]), filters, 10, "parts"))
+    assert found.keys() == expected.keys()
 
 
 def test_a_filter_that_needs_more_than_the_margin_is_left_to_the_store(
     place: Worktree, index: ResidentIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resident_module, "_FILTER_MARGIN", 5)
-    assert index.lexical(place, ["body"], Filters(path="f59.py"), 5) is None
+    assert index.lexical(place, weights(["body"]), Filters(path="f59.py"), 5, "parts") is None
 
 
 def test_a_tail_that_grew_too_long_asks_for_a_new_build(
@@ -134,10 +173,10 @@ def test_a_tail_that_grew_too_long_asks_for_a_new_build(
     monkeypatch.setattr(resident_module, "_TAIL_SHARE", 0.0)
     add_file(store, place, "new.py", "one", "two", "three", "four")
     place = store.worktree("/shop") or place
-    assert index.lexical(place, ["one"], NO_FILTERS, 10) is None
+    assert index.lexical(place, weights(["one"]), NO_FILTERS, 10, "parts") is None
     assert not index.ready
     index.build()
-    assert scores(index.lexical(place, ["one"], NO_FILTERS, 10))
+    assert scores(index.lexical(place, weights(["one"]), NO_FILTERS, 10, "parts"))
 
 
 def embed_all(store: Store, space: Space, centres: np.ndarray, rng: np.random.Generator) -> None:
@@ -217,5 +256,5 @@ def test_an_empty_project_finds_nothing(store: Store) -> None:
     index = ResidentIndex(store, place.project_id)
     index.build()
     space = store.add_space("e" * 16, "test", 64)
-    assert index.lexical(place, ["word1"], NO_FILTERS, 10) == []
+    assert index.lexical(place, weights(["word1"]), NO_FILTERS, 10, "parts") == []
     assert index.nearest(space, place, np.ones(64, np.float32), NO_FILTERS, 10) == []

@@ -41,8 +41,8 @@ def add_file(store: Store, place: Worktree, path: str, *names: str) -> None:
     symbols = [
         NewSymbol(
             NewRecord(
-                derived_id(path, name), "code", "function", name, f"def {name}()", name.lower(),
-                "def", f"body of {name}", 3,
+                derived_id(path, name), "code", "code", "function", name, f"def {name}()",
+                name.lower(), "def", f"body of {name}", 3,
             ),
             i * 10 + 1, i * 10 + 9, "0" * 16, f"def {name}()", "",
         )
@@ -54,7 +54,7 @@ def add_file(store: Store, place: Worktree, path: str, *names: str) -> None:
             lines=99, complete=True, symbols=symbols,
         )  # fmt: skip
         file = NewRecord(
-            derived_id("file", path, *names), "code", "file", path, "", path, "", "", 2
+            derived_id("file", path, *names), "code", "file", "file", path, "", path, "", "", 2
         )
         store.put_entry(
             place.id, path, blob, store.add_record(place.project_id, file), (1, 2, 3, 4)
@@ -63,7 +63,8 @@ def add_file(store: Store, place: Worktree, path: str, *names: str) -> None:
 
 
 def found(store: Store, place: Worktree, *terms: str, **filters: str) -> list[str]:
-    ids = [id_ for id_, _ in store.lexical(place, terms, Filters(**filters), 10)]
+    asked, limits = dict.fromkeys(terms, 1.0), Filters(**filters)
+    ids = [id_ for s in ("parts", "files") for id_, _ in store.lexical(place, asked, limits, 10, s)]
     records = store.records(place, ids)
     return [records[id_].title for id_ in ids]
 
@@ -73,7 +74,7 @@ def test_a_new_database_has_the_current_schema(store: Store) -> None:
 
 
 def test_a_transaction_stores_all_or_nothing(store: Store, place: Worktree) -> None:
-    record = NewRecord(random_id(), "code", "file", "a.py", "", "a", "", "", 0)
+    record = NewRecord(random_id(), "code", "file", "file", "a.py", "", "a", "", "", 0)
     with pytest.raises(RuntimeError, match="power"), store.transaction():
         store.add_record(place.project_id, record)
         raise RuntimeError("power cut")
@@ -321,11 +322,15 @@ def test_every_old_database_opens_with_all_it_held(old: Path, tmp_path: Path) ->
     assert found(store, place, "tax") == [""]
     assert found(store, place, "fire") == []
     outline = store.outline(place.project_id, "b" * 40, "python", 1)
-    assert outline is not None
-    assert [symbol.name for symbol in outline.symbols] == ["Cart.total"]
     space = store.space("f" * 16)
     assert space is not None
-    assert len(store.nearest(space, place, fixture.VECTOR, Filters(), 5)) == 3
+    near = store.nearest(space, place, fixture.VECTOR, Filters(), 5)
+    if old.stem in ("v1", "v2", "v3"):  # the fourth step leaves the code to the next index
+        assert (outline, place.indexed_at, len(near)) == (None, None, 1)
+    else:
+        assert outline is not None
+        assert [symbol.name for symbol in outline.symbols] == ["Cart.total"]
+        assert len(near) == 3
     assert store.check() == []
     store.close()
 
@@ -396,7 +401,7 @@ def test_what_is_stored_is_for_its_owner_only(tmp_path: Path) -> None:
 def test_closing_during_a_call_is_one_sentence(store: Store, place: Worktree) -> None:
     store.close()
     with pytest.raises(StoreUnavailable, match="was closed"):
-        store.lexical(place, ["cart"], Filters(), 10)
+        store.lexical(place, {"cart": 1.0}, Filters(), 10, "parts")
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import string
 import sysconfig
 import traceback
 import unicodedata
@@ -81,12 +82,12 @@ def test_source_code_is_never_undercounted_and_not_by_much_overcounted(size: int
         count_tokens(chunk) / real for chunk, real in zip(chunks, real_counts(chunks), strict=True)
     ]
     assert min(ratios) >= 1.0
-    assert sum(ratios) / len(ratios) <= 1.4
+    assert sum(ratios) / len(ratios) <= 1.5
 
 
 def test_english_prose_is_not_by_much_overcounted() -> None:
     (real,) = real_counts([PROSE])
-    assert count_tokens(PROSE) <= 1.4 * real
+    assert count_tokens(PROSE) <= 1.5 * real
 
 
 @pytest.mark.parametrize("digits", range(1, 20))
@@ -101,18 +102,50 @@ def test_the_empty_text_costs_nothing_and_any_other_costs_something() -> None:
     assert all(count_tokens(chr(code)) > 0 for code in range(0x3000))
 
 
-# Hypothesis seeks the worst text there is, which is more than an estimate can bear: the bound is
-# loose, but it would catch a class of characters that was forgotten.
+ALPHABETS = {
+    "letters": string.ascii_letters,
+    "capitals": string.ascii_uppercase,
+    "marks": string.punctuation,
+    "white space": string.whitespace,
+    "anything typed": string.printable,
+    "base64": string.ascii_letters + string.digits + "+/=",
+    "control characters": "".join(map(chr, range(32))),
+    "Latin": "".join(map(chr, range(0xA1, 0x250))),
+    "Greek and Cyrillic": "".join(map(chr, range(0x370, 0x530))),
+    "Hebrew to Tibetan": "".join(map(chr, range(0x5D0, 0xFFF))),
+    "kana": "".join(map(chr, range(0x3041, 0x30FF))),
+    "Han": "".join(map(chr, range(0x4E00, 0x9FFF))),
+    "Hangul": "".join(map(chr, range(0xAC00, 0xD7A3))),
+    "dashes and quotes": "".join(map(chr, range(0x2000, 0x2070))),
+    "emoji": "".join(map(chr, range(0x1F300, 0x1FAFF))) + "\u200d\ufe0f",
+    "private use and tags": "".join(map(chr, (*range(0xE000, 0xE100), *range(0xE0020, 0xE0080)))),
+}
+
+
+@pytest.mark.parametrize("kind", ALPHABETS)
+def test_text_made_to_deceive_is_never_undercounted(kind: str) -> None:
+    chance = random.Random(kind)
+    texts = ["".join(chance.choices(ALPHABETS[kind], k=chance.randint(1, 300))) for _ in range(300)]
+    texts += [
+        " ".join(
+            "".join(chance.choices(ALPHABETS[kind], k=chance.randint(1, 9))) for _ in range(40)
+        )
+        for _ in range(100)
+    ]
+    for text, real in zip(texts, real_counts(texts), strict=True):
+        assert real <= count_tokens(text), text
+
+
 @settings(max_examples=1500, derandomize=True)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=200))
 @example("\x00" * 50)
 @example("\x1c" * 50)
 @example("\n \t" * 30)
-@example("龘靐齉" * 20)
+@example("\u9f98\u9750\u9f49" * 20)
 @example("\U000e0041" * 20)
-def test_no_text_holds_more_than_three_times_the_tokens_counted(text: str) -> None:
+def test_no_text_holds_more_tokens_than_are_counted(text: str) -> None:
     (real,) = real_counts([text])
-    assert real <= 3 * count_tokens(text)
+    assert real <= count_tokens(text)
 
 
 @settings(max_examples=800, derandomize=True)

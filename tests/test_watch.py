@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,37 @@ def test_what_came_while_the_index_ran_is_found(watched: Watch, tmp_path: Path) 
     (tmp_path / "src/d.py").write_text("x = 1\n")
     watched.after(stamps(tmp_path, "a.py", "src/b.py", "src/deep/c.py"), before)
     assert watched.look() == Seen((), whole=True)
+
+
+def test_a_folder_that_came_while_the_index_ran_is_watched_from_the_next_run_on(
+    watched: Watch, tmp_path: Path
+) -> None:
+    files = stamps(tmp_path, "a.py", "src/b.py", "src/deep/c.py")
+    before = watched.before()
+    (tmp_path / "src/later").mkdir()
+    watched.after(files, before)
+    assert watched.look() == Seen((), whole=True)
+    watched.after(files, watched.before())
+    assert watched.look() == Seen()
+    (tmp_path / "src/later/d.py").write_text("x = 1\n")
+    assert watched.look() == Seen((), whole=True)
+
+
+def test_no_folder_is_listed_twice_for_one_run(
+    watched: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "src/empty").mkdir()
+    files = stamps(tmp_path, "a.py", "src/b.py", "src/deep/c.py")
+    listed: Counter[str] = Counter()
+    scan = os.scandir
+
+    def counted(path: str) -> object:
+        listed[os.path.relpath(path, tmp_path)] += 1
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    watched.after(files, watched.before())
+    assert listed == {".": 1, "src": 1, "src/deep": 1, "src/empty": 1}
 
 
 def test_a_file_too_young_to_be_trusted_is_named_until_it_is_read_again(

@@ -11,11 +11,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stratum import StratumError
+from stratum import InvalidInput, StratumError
 from stratum_bench.measure import Result, as_text, progress
 
+if TYPE_CHECKING:
+    from stratum_bench.retrieval_tasks import Task
+
+_PROGRAM = "python -m stratum_bench"
 # What each size stands for; options on the command line override single values.
 _SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "start": {"smoke": {"runs": 2}, "full": {"runs": 20}},
@@ -38,27 +42,42 @@ _SIZES: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
+    """Run one command and return the exit status; `program` is how it was called."""
+    options = _parser(program).parse_args(arguments)
     try:
         result = _run(options)
     except StratumError as error:
         print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        progress("stopped: nothing is left behind")
+        kept = options.command == "retrieval" and (options.out or options.work)
+        progress("stopped: what is done is kept" if kept else "stopped: nothing is left behind")
         return 130
     if options.json:
         print(json.dumps(result.to_dict(), indent=2))
     else:
-        print(as_text(result))
+        print(_as_text(result))
     return 0
+
+
+def _as_text(result: Result) -> str:
+    if result.command == "retrieval":
+        from stratum_bench import retrieval_report
+
+        return retrieval_report.report(result)
+    return as_text(result)
 
 
 def _run(options: argparse.Namespace) -> Result:
     # numpy's threads would count as CPU of whoever is asked last; set before numpy is imported
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    if options.command == "retrieval":
+        return _retrieval(options)
+    if options.command == "weights":
+        from stratum_bench import weights
+
+        return weights.run(options.results, options.seed)
     values = dict(_SIZES[options.command][options.size])
     values |= {name: given for name in values if (given := getattr(options, name)) is not None}
     if options.command == "start":
@@ -90,8 +109,47 @@ def _run(options: argparse.Namespace) -> Result:
     return durability.run(options.size, options.seed, **values)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m stratum_bench", description=__doc__)
+def _retrieval(options: argparse.Namespace) -> Result:
+    from stratum_bench import retrieval
+
+    tasks, files = _tasks(options)
+    plan = retrieval.Plan(
+        tasks=tuple(
+            retrieval.chosen(tasks, only=options.only, limit=options.limit, seed=options.seed)
+        ),
+        arms=retrieval.chosen_arms(options.arms, options.embedder),
+        embedder=options.embedder,
+        seed=options.seed,
+        jobs=options.jobs,
+        files=files,
+    )
+    return retrieval.run(plan, options.repo or options.repos, work=options.work, out=options.out)
+
+
+def _tasks(options: argparse.Namespace) -> tuple[list[Task], dict[str, str]]:
+    """Return the tasks that were given or mined, and a hash of each source of them by its name."""
+    from stratum_bench.retrieval_mined import mined_tasks
+    from stratum_bench.retrieval_tasks import hash_of, load_tasks
+
+    if options.repo and (options.tasks or options.repos or options.gold_lines):
+        raise InvalidInput(
+            "--repo makes its own tasks.", hint="Leave --tasks, --repos and --gold-lines out."
+        )
+    if options.repo:
+        mined = mined_tasks(options.repo, options.mine)
+        return mined, {f"{mined[0].repo}, mined": hash_of(repr(mined).encode())}
+    if not (options.tasks and options.repos):
+        raise InvalidInput(
+            "No tasks are given.",
+            hint="Give --tasks with --repos, or --repo for tasks from its own history.",
+        )
+    given = [*options.tasks, *([options.gold_lines] if options.gold_lines else [])]
+    found = load_tasks(options.tasks, options.gold_lines)
+    return found, {file.name: hash_of(file.read_bytes()) for file in given}
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     start = _command(commands, "start", "time from process start to the first answers over stdio")
     start.add_argument("--runs", type=_positive, help="rounds; each starts every rival once")
@@ -116,7 +174,42 @@ def _parser() -> argparse.ArgumentParser:
     truth.add_argument("--distance", type=_sizes, help="commits between, as 10,100,500")
     truth.add_argument("--part", action="append", choices=("history", "purpose"))
     truth.add_argument("--disagreements", type=Path, metavar="FILE", help="as JSON lines")
+    _add_retrieval(commands)
+    _add_weights(commands)
     return parser
+
+
+def _add_weights(commands: Any) -> None:
+    meaning = "learn what each feature of the ranking counts, and show what each brings"
+    weights = commands.add_parser("weights", help=meaning, description=meaning)
+    weights.add_argument("results", type=Path, nargs="+", metavar="results.jsonl")
+    weights.add_argument("--seed", type=int, default=1)
+    weights.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def _add_retrieval(commands: Any) -> None:
+    meaning = "whether the files that an issue is about are found"
+    retrieval = commands.add_parser("retrieval", help=meaning, description=meaning)
+    retrieval.add_argument("--tasks", type=Path, action="append", metavar="FILE.jsonl", default=[])
+    retrieval.add_argument("--repos", type=Path, metavar="DIR", help="folder that holds clones")
+    retrieval.add_argument("--repo", type=Path, metavar="PATH", help="tasks from its own history")
+    retrieval.add_argument(
+        "--mine", type=_positive, default=50, metavar="N", help="so many of them"
+    )
+    retrieval.add_argument("--gold-lines", type=Path, metavar="FILE", help="lines edited")
+    retrieval.add_argument("--work", type=Path, metavar="DIR", help="kept for later runs")
+    retrieval.add_argument("--out", type=Path, metavar="DIR", help="where results.jsonl goes")
+    retrieval.add_argument("--arms", type=_names, default=(), metavar="A,B", help="all unless said")
+    retrieval.add_argument("--only", nargs="+", default=(), metavar="REPO", help="of these")
+    retrieval.add_argument("--limit", type=_positive, metavar="N", help="tasks, drawn by the seed")
+    retrieval.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N")
+    retrieval.add_argument("--seed", type=int, default=1)
+    retrieval.add_argument("--embedder", choices=("bundled", "hashing", "none"), default="bundled")
+    retrieval.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
 
 
 def _command(commands: Any, name: str, meaning: str) -> argparse.ArgumentParser:

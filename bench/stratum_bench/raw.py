@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from stratum import Filters, Settings
 from stratum.database import vec0_path
 from stratum.embedder import Embedder, open_embedder
+from stratum.question import weighed
 from stratum.resident import ResidentIndex
 from stratum.store import Space, Store, open_store
-from stratum.terms import query_terms
 
 Ranked = list[tuple[int, float]]
 Vector = NDArray[np.float32]
@@ -52,13 +52,13 @@ class Indexes:
         return len(self._ids)
 
     def lexical_resident(self, query: str, limit: int = 10) -> Ranked:
-        """Search the postings in memory."""
-        found = self._resident.lexical(self._place, query_terms(query), _NO_FILTERS, limit)
-        return _answered(found)
+        """Search the postings of definitions in memory."""
+        terms = weighed(query)
+        return _answered(self._resident.lexical(self._place, terms, _NO_FILTERS, limit, "parts"))
 
     def lexical_fts5(self, query: str, limit: int = 10) -> Ranked:
-        """Search FTS5; long queries are cut to their rarest terms by the store."""
-        return self._store.lexical(self._place, query_terms(query), _NO_FILTERS, limit)
+        """Search definitions by FTS5; the store cuts long queries to their most telling terms."""
+        return self._store.lexical(self._place, weighed(query), _NO_FILTERS, limit, "parts")
 
     def vector_resident(self, vector: Vector, limit: int = 10) -> Ranked:
         """Search the sign bits in memory with exact scoring of the best."""
