@@ -138,12 +138,15 @@ def weighed(text: str) -> dict[str, float]:
 
 
 def _code_last(text: str) -> str:
-    """Return a text that opens with pasted code with that behind the rest: it has no title else."""
+    """Return a text that opens with pasted code with that behind the rest, so that it has a title.
+
+    What is nothing but code is taken as said.
+    """
     opening = _FENCED.match(text)
     if not opening or "\n" not in opening[0]:
         return text
     rest = text[opening.end() :].strip()
-    return f"{rest}\n{opening[0]}" if rest else text
+    return f"{rest}\n{opening[0]}" if rest else opening[0].partition("\n")[2].strip()
 
 
 def _parted(text: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
 from hypothesis import given
@@ -81,35 +80,46 @@ def test_a_term_weighs_more_the_oftener_it_occurs_but_not_by_much() -> None:
     assert weighed("to be or not to be").keys() == {"to", "be", "or", "not"}
 
 
-@pytest.mark.timeout(20)  # each takes milliseconds now; a pattern that backtracks takes minutes
+@pytest.mark.timeout(60)  # each takes milliseconds; a pattern that is quadratic takes minutes
 @pytest.mark.parametrize(
     "piece",
     [
-        "<!--",
-        "\n",
-        " \n",
-        "\n ",
-        "a",
-        ".",
-        "a.",
-        ".a",
-        "a/",
-        "a_",
-        "aB",
-        "```",
-        "`",
-        "`a",
-        "at ",
-        "~",
-    ]
-    + ["at a.a:", 'File "', "name::", "名", ">>> \n", "\n\t", "[as ", "w/__init__.py ", "1", "\\"],
+        *(
+            "<!--",
+            "\n",
+            " \n",
+            "\n ",
+            "a",
+            ".",
+            "a.",
+            ".a",
+            "a/",
+            "a_",
+            "aB",
+            "```",
+            "`",
+            "`a",
+            "~",
+        ),
+        *(
+            "at ",
+            "at a.a:",
+            'File "',
+            "name::",
+            "名",
+            ">>> \n",
+            "\n\t",
+            "[as ",
+            "1",
+            "\\",
+            "w/a.py ",
+        ),
+    ],
 )
 def test_no_text_of_the_longest_query_takes_long(piece: str) -> None:
     for start in ("x\n", "at ", "x\nat ", 'File "a.py", line '):
         text = (start + piece * 32_000)[:32_000] + "y"
-        before = time.process_time()
-        read_question(text)
-        assert time.process_time() - before < 15  # seconds: hundreds of times what is needed
+        assert read_question(text).title
 
 
 # titles
@@ -144,7 +154,8 @@ def test_a_text_that_opens_with_pasted_code_is_called_by_what_is_said_behind_it(
     assert "addItem" in found.names_in_code
     assert "today" not in found.names_in_code
     alone = read_question("```py\ncart.addItem(3)\n```")
-    assert {"cart", "addItem"} <= alone.names_in_code
+    assert alone.title == "cart.addItem(3)"
+    assert alone.names == {"addItem"}
 
 
 # names
