@@ -531,13 +531,13 @@ class Memory:
         place = self._place()
         notices += self._index_notices(place)
         notices += self._history_notices(place) if of_past else []
-        ranked = self._searcher.run(place, query, filters, mode, self._holding)
+        ranked = self._searcher.run(place, query, filters, mode, limit, self._holding)
         hits, withheld = self._hits(ranked, limit, include_stale, explain)
         behind = self._behind(place, {h.path for h in hits if h.stratum == "code" and h.path})
         if behind:
             self._index_within(CATCH_UP_WAIT, behind)
             place = self._place()
-            ranked = self._searcher.run(place, query, filters, mode, self._holding)
+            ranked = self._searcher.run(place, query, filters, mode, limit, self._holding)
             hits, withheld = self._hits(ranked, limit, include_stale, explain)
         notices += [said for said in (ranked.notice, *self._git_trouble()) if said]
         if not ranked.present and not ranked.past:

@@ -25,6 +25,7 @@ class PathIndex:
 
     def __init__(self, paths: Iterable[str], stem: Callable[[str], Sequence[str]]) -> None:
         self.paths = tuple(paths)
+        self.known = frozenset(self.paths)
         self._stem = stem
         self._by_stem: dict[str, list[int]] = defaultdict(list)
         self._sizes: list[int] = []

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from stratum import ranking
+from stratum.history_store import Commit
 from stratum.models import Filters, Mode
 from stratum.path_index import PathIndex
 from stratum.paths import is_test
@@ -24,9 +25,9 @@ from stratum.ranking import Scored
 from stratum.store import Place, Record, Section, Space, Store, Worktree
 
 # Taken from each ranked list. Definitions are many to a file, which is what is looked for.
-CANDIDATES: dict[Section, int] = {"files": 150, "parts": 400, "tests": 50, "commits": 100}
+CANDIDATES: dict[Section, int] = {"files": 150, "parts": 400, "tests": 20, "commits": 100}
 NEAREST = 100
-_PLACED = 120  # places that are looked up in full: more than can be shown
+_MORE_PLACES = 10  # looked up in full beyond those that can be shown: some stand nowhere
 _PLACES = 3  # shown of one file, and of one definition that stands in several files
 _MOST_NAMES = 3.0  # that many names of its own are as good as any more
 _TEST_WORDS = frozenset(["test", "tests", "testing", "spec", "specs"])
@@ -89,6 +90,25 @@ class _Lists:
     meaning: dict[int, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Commits:
+    """Past commits by how like the first line they are, the best first, and what each touched."""
+
+    like: dict[int, float] = field(default_factory=dict)
+    known: dict[int, Commit] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What one search is about."""
+
+    place: Worktree
+    question: Question
+    filters: Filters
+    limit: int
+    by_words: bool
+
+
 class Searcher:
     """Searches of one project. Safe to share between threads.
 
@@ -117,21 +137,34 @@ class Searcher:
         self._paths: tuple[tuple[int, int], PathIndex] | None = None
 
     def run(
-        self, place: Worktree, query: str, filters: Filters, mode: Mode, holding: Holding
+        self,
+        place: Worktree,
+        query: str,
+        filters: Filters,
+        mode: Mode,
+        limit: int,
+        holding: Holding,
     ) -> Ranking:
-        """Search a worktree."""
+        """Search a worktree for at least `limit` places, if there are so many."""
         question = read_question(query)
         meaning = Meaning()
         if mode != "lexical":
             meaning = self._embed(question.title)
         by_words = mode != "vector" or meaning.vector is None
         ran: Mode = "lexical" if meaning.vector is None else mode
+        commits = _Commits()
+        if by_words and filters.stratum != "notes":
+            commits = self._commits(place, question, Filters())
         present: list[Found] = []
         past: list[Found] = []
         if filters.stratum != "history":
-            present = self._present(place, question, filters, meaning, by_words, holding)
+            lists = self._lists(place, question, filters, meaning, by_words)
+            asked = _Asked(place, question, filters, limit, by_words)
+            present = self._present(asked, lists, commits, holding)
         if filters.stratum in (None, "history"):
-            past = self._past(place, question, filters, meaning, by_words)
+            if filters and by_words:
+                commits = self._commits(place, question, filters)
+            past = self._past(place, commits, filters, meaning, by_words)
         return Ranking(ran, meaning.notice, present, past)
 
     # the indexes
@@ -219,15 +252,9 @@ class Searcher:
     # code and notes
 
     def _present(
-        self,
-        place: Worktree,
-        question: Question,
-        filters: Filters,
-        meaning: Meaning,
-        by_words: bool,
-        holding: Holding,
+        self, asked: _Asked, lists: _Lists, commits: _Commits, holding: Holding
     ) -> list[Found]:
-        lists = self._lists(place, question, filters, meaning, by_words)
+        place, question, filters = asked.place, asked.question, asked.filters
         parts = {*lists.parts, *lists.parts_by_title, *lists.meaning}
         where = self._store().paths_of_records(place, {*lists.files, *lists.files_by_title, *parts})
         noted = sorted(parts - where.keys())
@@ -238,13 +265,13 @@ class Searcher:
             "definitions": _summed(lists.parts, where),
             "meaning": _best(lists.meaning, where),
         }
-        if by_words:
+        if asked.by_words:
             paths = self._path_index(place)
             features["path words"] = paths.worded(question.terms, CANDIDATES["files"])
             features["named"] = paths.named(question.paths, question.dotted)
             features["frame"] = paths.framed(question.frames)
             features["names"] = self._names(place, question, features["frame"], where, named)
-            features["past"] = self._from_past(place, question)
+            features["past"] = _from_past(commits, paths.known)
             features["notes"] = _of_notes(holding(noted), lists.parts)
         within = ranking.scored(
             {
@@ -261,7 +288,7 @@ class Searcher:
         if filters.stratum != "notes":
             files, records = self._files(place, features, filters)
             top = max((one.score for one in files.values()), default=0.0)
-            found += self._placed(place, files, records, within, where, filters)
+            found += self._placed(asked, files, records, within, where)
             found += self._tested(place, lists.tests, top, asked=_is_about_tests(question))
         found += self._noted(place, lists, noted, top)
         found.sort(key=lambda one: (-one.scored.score, one.record.uid))
@@ -319,22 +346,6 @@ class Searcher:
                     found[path] = min(share, _MOST_NAMES)
         return found
 
-    def _from_past(self, place: Worktree, question: Question) -> dict[str, float]:
-        """Return scores of files from the commits that have words of the first line.
-
-        All the words of an issue bring more commits and no better ones.
-        """
-        like = self._lexical(place, question.title_terms, Filters(), "commits")
-        commits = self._store().commits(place.id, like)
-        known = set(self._path_index(place).paths)
-        return ranking.from_past(
-            [
-                (score, commits[id_].weight, [p for p, _ in commits[id_].touched if p in known])
-                for id_, score in like.items()
-                if id_ in commits
-            ]
-        )
-
     def _files(
         self, place: Worktree, features: dict[str, dict[str, float]], filters: Filters
     ) -> tuple[dict[str, Scored], dict[str, int]]:
@@ -352,15 +363,14 @@ class Searcher:
 
     def _placed(
         self,
-        place: Worktree,
+        asked: _Asked,
         files: Mapping[str, Scored],
         records: Mapping[str, int],
         within: Mapping[int, Scored],
         where: Mapping[int, Sequence[str]],
-        filters: Filters,
     ) -> list[Found]:
         """Return the best places of the best files; a file without any stands for itself."""
-        store = self._store()
+        store, place, filters = self._store(), asked.place, asked.filters
         candidates = list(within)
         if filters:  # names are looked up without a filter
             passing = {*candidates, *records.values()}
@@ -374,7 +384,7 @@ class Searcher:
         ordered = sorted(files, key=lambda path: (-files[path].score, path))
         chosen: list[tuple[str, int, int]] = []
         for path in ordered:
-            if len(chosen) >= _PLACED:
+            if len(chosen) >= asked.limit + _MORE_PLACES:
                 break
             own = sorted(by_path.get(path, ()), key=lambda id_: (-within[id_].score, id_))
             own = own[:_PLACES] or [records[path]] if path in records else own[:_PLACES]
@@ -434,10 +444,18 @@ class Searcher:
 
     # past commits
 
+    def _commits(self, place: Worktree, question: Question, filters: Filters) -> _Commits:
+        """Return the commits that have words of the first line.
+
+        All the words of an issue bring other commits and no better ones.
+        """
+        like = self._lexical(place, question.title_terms, filters, "commits")
+        return _Commits(like, self._store().commits(place.id, like))
+
     def _past(
         self,
         place: Worktree,
-        question: Question,
+        commits: _Commits,
         filters: Filters,
         meaning: Meaning,
         by_words: bool,
@@ -446,20 +464,30 @@ class Searcher:
 
         Something is always the nearest.
         """
-        near = self._nearest(place, meaning, filters, history=True)
-        lists = [[id_ for id_, _ in near]]
-        if by_words:
-            words = self._lexical(place, question.terms, filters, "commits")
-            lists = [list(words), *(lists if near else [])]
+        near = [id_ for id_, _ in self._nearest(place, meaning, filters, history=True)]
+        known = commits.known if by_words else self._store().commits(place.id, near)
+        lists = [one for one in (list(commits.like) if by_words else [], near) if one]
         scores = ranking.fuse(lists)
-        commits = self._store().commits(place.id, lists[0])
-        records = self._store().records(place, list(commits))
+        records = self._store().records(place, list(known))
         found = [
-            Found(record, Scored(scores[id_] * commits[id_].weight, ()))
+            Found(record, Scored(scores[id_] * known[id_].weight, ()))
             for id_, record in records.items()
+            if id_ in known
         ]
         found.sort(key=lambda one: (-one.scored.score, one.record.uid))
         return found
+
+
+def _from_past(commits: _Commits, paths: Collection[str]) -> dict[str, float]:
+    """Return scores of files from the commits that touched them."""
+    return ranking.from_past(
+        [
+            (score, commits.known[id_].weight,
+             [path for path, _ in commits.known[id_].touched if path in paths])
+            for id_, score in commits.like.items()
+            if id_ in commits.known
+        ]
+    )  # fmt: skip
 
 
 def _is_about_tests(question: Question) -> bool:

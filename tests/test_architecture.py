@@ -50,7 +50,7 @@ ARROWS = {
     "resident": "models store",
     "question": "terms",
     "path_index": "question terms",
-    "search": "models path_index paths question ranking resident store",
+    "search": "history_store models path_index paths question ranking resident store",
     "indexer": "embedder files git grammars models outline paths redact store terms tree",
     "history": "errors git grammars history_store models outline paths redact store terms tree",
     "memory": "_version anchoring background config embedder errors files freshness git indexer"
