@@ -695,12 +695,14 @@ class Memory:
         """Return one record in full; an unambiguous beginning of an id (4 characters) is enough.
 
         Raises:
+            InvalidInput: It is a note of another project, which this tree says nothing about.
             NotFound: Nothing has this id.
         """
         place = self._place()
         uid = self._resolve_id(id_)
         note = self._store().note(uid)
         if note is not None:
+            self._check_own(uid)
             [judgement] = self._verdicts.of([note])
             judgement = self._verdicts.explained(note, judgement)
             hit = note_hit(note, judgement)
@@ -1149,12 +1151,15 @@ class Memory:
                 f"{uid} is no note: only notes can be {what}.",
                 hint="`stratum search --stratum notes` finds notes.",
             )
+        self._check_own(uid)
+        return note
+
+    def _check_own(self, uid: str) -> None:
         _, project_id = self._store().record_id(uid) or (0, 0)
         if project_id != self._place().project_id:
             raise InvalidInput(
                 f"{uid} is a note of another project.", hint="Say it in a folder of that project."
             )
-        return note
 
     # pack
 

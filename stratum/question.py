@@ -100,7 +100,8 @@ class Question:
 
 def read_question(text: str) -> Question:
     """Return what a text names; of an empty text nothing."""
-    text = _code_last(_COMMENT.sub("\n", text.replace("\r\n", "\n")).strip())
+    text = text.replace("\r\n", "\n").strip()
+    text = _code_last(_COMMENT.sub("\n", text).strip() or text)
     first, _, rest = text.partition("\n")
     title = first[:_MOST_TITLE]
     prose, code = _parted(first[_MOST_TITLE:] + "\n" + rest)

@@ -25,10 +25,10 @@ PACKAGES = ("anyio", "click", "httpx", "mcp", "starlette", "uvicorn")
 DEPTH = 20  # places asked for; files come from them in order
 BUDGET = 1_200  # tokens of a pack
 
-# Reached: see `test_the_floor_is_near_what_is_reached`. A few points below it, since the libraries
-# change from version to version.
-FLOOR = {"recall@1": 0.0, "recall@5": 0.0, "mrr": 0.0, "packed": 0.0}
-AHEAD_OF_BM25 = {"recall@1": 0.0, "mrr": 0.0}
+# A few points below what is reached, 0.83, 0.90, 0.87 and 0.96, since the libraries change too.
+FLOOR = {"recall@1": 0.77, "recall@5": 0.86, "mrr": 0.83, "packed": 0.92}
+# Of a lead of 0.12 and 0.09. By the first five it is 0.04: one or two questions.
+AHEAD_OF_BM25 = {"recall@1": 0.05, "mrr": 0.04}
 
 
 @dataclass(frozen=True)
@@ -388,7 +388,7 @@ def searched(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="session")
-def by_stratum(searched: Memory) -> dict[str, float]:
+def reached(searched: Memory) -> dict[str, float]:
     figures = judged(lambda text: files_of(searched, text))
     packed = [
         any(path in searched.pack(asked.text, budget=BUDGET).text for path in asked.files)
@@ -452,15 +452,13 @@ def test_the_questions_are_about_files_that_are_there(libraries: Path) -> None:
 
 
 @pytest.mark.parametrize("figure", FLOOR)
-def test_the_right_file_is_found_as_often_as_before(
-    by_stratum: dict[str, float], figure: str
-) -> None:
-    assert by_stratum[figure] >= FLOOR[figure], by_stratum
+def test_the_right_file_is_found_as_often_as_before(reached: dict[str, float], figure: str) -> None:
+    assert reached[figure] >= FLOOR[figure], reached
 
 
 @pytest.mark.parametrize("figure", AHEAD_OF_BM25)
 def test_the_ranking_is_ahead_of_plain_words_over_files(
-    by_stratum: dict[str, float], libraries: Path, figure: str
+    reached: dict[str, float], libraries: Path, figure: str
 ) -> None:
     plain = judged(PlainBm25(libraries).search)
-    assert by_stratum[figure] >= plain[figure] + AHEAD_OF_BM25[figure], (by_stratum, plain)
+    assert reached[figure] >= plain[figure] + AHEAD_OF_BM25[figure], (reached, plain)

@@ -879,7 +879,7 @@ def test_verify_asks_which_of_several_is_meant(settings: Settings, repository: P
             memory.verify(note.id)
 
 
-def test_verify_and_forget_stay_in_their_project(
+def test_verify_forget_and_get_stay_in_their_project(
     memory: Memory, settings: Settings, tmp_path: Path
 ) -> None:
     note = note_at(memory, TOTAL)
@@ -887,7 +887,7 @@ def test_verify_and_forget_stay_in_their_project(
     other.mkdir()
     make_repository(other, {"shop/cart.py": "x = 1\n"})
     with Memory(settings, other) as elsewhere:
-        for act in (elsewhere.verify, elsewhere.forget):
+        for act in (elsewhere.verify, elsewhere.forget, elsewhere.get):
             with pytest.raises(InvalidInput, match="is a note of another project"):
                 act(note.id)
     memory.forget(note.id)
