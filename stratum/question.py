@@ -82,9 +82,9 @@ class Question:
 
     `terms` and `title_terms` weigh each distinct term by 1 + ln(times it occurs), stop words left
     out unless there is nothing else. `paths` are as written, "/" between folders. `dotted` are
-    chains such as ("django", "db", "models"). `names` are identifiers with the way they are said:
-    in pasted code, in the title, or as a name in the prose (in backquotes, or of a shape that only
-    identifiers have). The last of `frames` is where it broke.
+    chains such as ("django", "db", "models"). `names` are identifiers that the prose says: in
+    backquotes, of a shape that only identifiers have, or with a capital where pasted code has them
+    as well. The last of `frames` is where it broke.
     """
 
     title: str
@@ -93,8 +93,6 @@ class Question:
     paths: tuple[str, ...]
     dotted: tuple[tuple[str, ...], ...]
     names: frozenset[str]
-    names_in_title: frozenset[str]
-    names_in_code: frozenset[str]
     frames: tuple[Frame, ...]
 
 
@@ -125,8 +123,6 @@ def read_question(text: str) -> Question:
         paths=_paths(text),
         dotted=_dotted(text),
         names=names,
-        names_in_title=names & frozenset(_NAME.findall(title)),
-        names_in_code=frozenset(name for name in known if name in in_code),
         frames=_frames(text),
     )
 

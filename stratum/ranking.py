@@ -121,14 +121,17 @@ def from_past(
 
 
 def stretched(ranked: Sequence[tuple[Key, float]]) -> dict[Key, float]:
-    """Return scores, best first, as 1 for the best down to 0 for the last.
+    """Return scores, best first, as 1 for the best down to a tenth for the last.
 
     Cosines of the best hundred lie close together, and where depends on the model.
     """
     if not ranked:
         return {}
     most, least = ranked[0][1], ranked[-1][1]
-    return {key: (score - least) / (most - least or 1.0) for key, score in ranked}
+    return {
+        key: 0.1 + 0.9 * ((score - least) / (most - least) if most > least else 1.0)
+        for key, score in ranked
+    }
 
 
 def fuse(lists: Sequence[Sequence[int]], k: int = RRF_K) -> dict[int, float]:

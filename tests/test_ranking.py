@@ -80,10 +80,11 @@ def map_of(count: int) -> list[str]:
     return [f"f{number}" for number in range(count)]
 
 
-def test_near_ones_are_stretched_from_1_to_0() -> None:
+def test_near_ones_are_stretched_and_the_last_still_counts() -> None:
     assert stretched([("a", 0.8), ("b", 0.7), ("c", 0.6)]) == pytest.approx(
-        {"a": 1.0, "b": 0.5, "c": 0.0}
+        {"a": 1.0, "b": 0.55, "c": 0.1}
     )
+    assert stretched([("a", 0.3)]) == {"a": 1.0}
     assert stretched([]) == {}
 
 

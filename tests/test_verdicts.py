@@ -508,7 +508,9 @@ def test_a_note_of_another_branch_is_withheld_until_it_is_merged(
     assert [fate(memory, n) for n in notes] == ["other-branch"] * 2
     found = memory.search("gifts wrapped", filters=Filters(stratum="notes"))
     assert (len(found.hits), found.withheld_stale) == (0, 2)
-    shown = memory.search("gifts wrapped", include_stale=True).hits[:2]
+    of_notes = Filters(stratum="notes")
+    shown = memory.search("gifts wrapped", filters=of_notes, include_stale=True).hits
+    assert len(shown) == 2
     assert all(hit.freshness == "other-branch" for hit in shown)
     assert "written on feature at" in shown[0].change[0]
     git(repository, "merge", "-q", "--no-ff", "--no-edit", "feature")
