@@ -62,15 +62,21 @@ HISTORY_EVERY = 5
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A score and what it is made of: (feature, share), the largest share first."""
+    """A score and the shares that it is made of, as (feature, share) before `factor`."""
 
     score: float
-    why: tuple[tuple[str, float], ...]
+    shares: Sequence[tuple[str, float]] = ()
+    factor: float = 1.0
+
+    @property
+    def why(self) -> tuple[tuple[str, float], ...]:
+        """The shares, the largest first."""
+        ordered = sorted(self.shares, key=lambda pair: (-abs(pair[1]), pair[0]))
+        return tuple((name, share * self.factor) for name, share in ordered)
 
     def scaled(self, factor: float) -> Scored:
         """Return the same with everything multiplied."""
-        why = tuple((name, share * factor) for name, share in self.why)
-        return Scored(self.score * factor, why)
+        return Scored(self.score * factor, self.shares, self.factor * factor)
 
 
 def scored(
@@ -89,13 +95,7 @@ def scored(
         for key, value in values.items():
             if value:
                 shares.setdefault(key, []).append((name, weights[name] * value / largest))
-    return {
-        key: Scored(
-            sum(share for _, share in found),
-            tuple(sorted(found, key=lambda pair: (-abs(pair[1]), pair[0]))),
-        )
-        for key, found in shares.items()
-    }
+    return {key: Scored(sum([share for _, share in own]), own) for key, own in shares.items()}
 
 
 def summed(best: Sequence[float]) -> float:

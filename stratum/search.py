@@ -8,6 +8,7 @@ which notes hold.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -164,7 +165,7 @@ class Searcher:
         if filters.stratum in (None, "history"):
             if filters and by_words:
                 commits = self._commits(place, question, filters)
-            past = self._past(place, commits, filters, meaning, by_words)
+            past = self._past(place, commits, filters, meaning, by_words, limit)
         return Ranking(ran, meaning.notice, present, past)
 
     # the indexes
@@ -459,6 +460,7 @@ class Searcher:
         filters: Filters,
         meaning: Meaning,
         by_words: bool,
+        limit: int,
     ) -> list[Found]:
         """Return commits: those that share no word with the query only where words do not count.
 
@@ -468,12 +470,10 @@ class Searcher:
         known = commits.known if by_words else self._store().commits(place.id, near)
         lists = [one for one in (list(commits.like) if by_words else [], near) if one]
         scores = ranking.fuse(lists)
-        records = self._store().records(place, list(known))
-        found = [
-            Found(record, Scored(scores[id_] * known[id_].weight, ()))
-            for id_, record in records.items()
-            if id_ in known
-        ]
+        weighed = {id_: scores[id_] * commit.weight for id_, commit in known.items()}
+        best = heapq.nlargest(limit, weighed, key=lambda id_: (weighed[id_], id_))
+        records = self._store().records(place, best)
+        found = [Found(record, Scored(weighed[id_])) for id_, record in records.items()]
         found.sort(key=lambda one: (-one.scored.score, one.record.uid))
         return found
 

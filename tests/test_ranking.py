@@ -22,7 +22,7 @@ from stratum.ranking import (
 
 FEATURES = st.dictionaries(
     st.sampled_from(sorted(FILE_WEIGHTS)),
-    st.dictionaries(st.sampled_from("abcdef"), st.floats(0, 1e6), max_size=6),
+    st.dictionaries(st.sampled_from("abcdef"), st.just(0.0) | st.floats(1e-3, 1e6), max_size=6),
 )
 
 
