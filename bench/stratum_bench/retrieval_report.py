@@ -80,7 +80,7 @@ def report(result: Result) -> str:
         f"Files by kind of task: R@1, R@5, R@10 of {FIRST}, R@5 of the others",
         _strata(told["strata"]),
     )
-    parts += _section("Packs", told["packs"]) + _section("", told["what packs cost"])
+    parts += [*_section("Packs", told["packs"]), *table(told["what packs cost"])]
     parts += _section("Milliseconds of a question", told["milliseconds"])
     return "\n".join(parts)
 
