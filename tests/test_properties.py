@@ -347,7 +347,7 @@ class Histories(RuleBasedStateMachine):
             packed = memory.pack(f"everybody {topic}", budget=budget)
             assert count_tokens(packed.text) <= packed.receipt.tokens_used <= budget
             for id_, note in self.known.items():
-                assert id_ in self.followed() or f"{note.text}\n" not in f"{packed.text}\n"
+                assert id_ in self.living() or f"{note.text}\n" not in f"{packed.text}\n"
 
     @rule(id_=notes)
     def judge(self, id_: str) -> None:
@@ -356,8 +356,7 @@ class Histories(RuleBasedStateMachine):
         if not note.seen:
             assert verdict == "unanchored"
         else:
-            stale = ("changed", "gone", "moved") if id_ in self.followed() else ("changed", "gone")
-            assert verdict in (("fresh", "moved") if self.holds(note) else stale)
+            assert verdict in (("fresh", "moved") if self.holds(note) else ("changed", "gone"))
 
     def teardown(self) -> None:
         with self.ended:
