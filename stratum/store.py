@@ -1150,13 +1150,16 @@ class Store(HistoryStore):
 
     def check(self) -> list[str]:
         """Return what SQLite's own checks find wrong; empty when the database is sound."""
-        problems = [row[0] for row in self._rows("PRAGMA integrity_check") if row[0] != "ok"]
         with self._lock, translated(self.path):
+            self._db.execute("BEGIN")  # one state for both: what is read here is what is checked
             try:
-                self._db.execute("INSERT INTO record_fts (record_fts) VALUES ('integrity-check')")
-            except apsw.CorruptError as error:
-                problems.append(f"the full-text index disagrees with its content: {error}")
-        return problems
+                # integrity_check compares with the FTS5 structure that this connection read last,
+                # even if another has written since; opening a cursor reads it anew
+                self._db.execute("SELECT rowid FROM record_fts LIMIT 1").fetchall()
+                rows = self._db.execute("PRAGMA integrity_check").fetchall()
+            finally:
+                self._db.execute("COMMIT")
+        return [str(row[0]) for row in rows if row[0] != "ok"]
 
 
 _SELECT_ENTRY = (

@@ -254,6 +254,22 @@ def test_a_damaged_page_is_found_by_the_check(tmp_path: Path) -> None:
     assert problems
 
 
+def test_the_check_sees_what_another_process_wrote(store: Store, place: Worktree) -> None:
+    add_file(store, place, "a.py", "first")
+    assert found(store, place, "first") == ["first"]
+    other = open_store(store.path)
+    for i in range(3):
+        add_file(other, place, f"b{i}.py", f"name{i}")
+    other.close()
+    assert store.check() == []
+
+
+def test_the_check_finds_words_that_the_index_has_lost(store: Store, place: Worktree) -> None:
+    add_file(store, place, "a.py", "kept")
+    store._db.execute("UPDATE record_fts_content SET c1 = 'other words'")
+    assert any("record_fts" in problem for problem in store.check())
+
+
 def test_a_home_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreUnavailable, match="cannot be used") as caught:
