@@ -8,6 +8,7 @@
 #     "numpy>=2.0",
 #     "platformdirs>=4.3",
 #     "sqlite-vec>=0.1.9,<0.1.10",
+#     "toktok-rs>=0.3,<0.4",
 #     "tree-sitter>=0.26,<0.27",
 #     "tree-sitter-c>=0.24,<0.25",
 #     "tree-sitter-c-sharp>=0.23.5,<0.24",

@@ -657,16 +657,18 @@ def serve(project: str) -> int:
 
 @_command(
     """
+    stratum bench
+    stratum bench --repo .
+    stratum bench report ~/.local/share/stratum/bench/own-1 --format html --output report.html
     stratum bench retrieval --repo . --mine 30
-    stratum bench search --size smoke
-    stratum bench retrieval --help
+    stratum bench --help
 """,
     settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, required=True)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @_json_option
 def bench(arguments: tuple[str, ...], as_json: bool) -> int:
-    """Measure Stratum on this machine: ARGUMENTS are a benchmark and its options."""
+    """Show what memory saves an agent, or measure something else: ARGUMENTS name it."""
     try:
         from stratum_bench.__main__ import main as run_bench
     except ModuleNotFoundError as error:

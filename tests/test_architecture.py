@@ -74,6 +74,11 @@ EFFECTS = {
 }  # fmt: skip
 # Where a measurement has to go below the public names, and to what.
 BELOW = {
+    "agent_chat": "redact",
+    "agent_memory": "mcp_server",
+    "agent_run": "embedder",
+    "agent_tools": "grammars paths",
+    "agent_worker": "models paths",
     "raw": "database embedder question resident store",
     "plain_server": "mcp_server",
     "retrieval": "embedder",
@@ -83,6 +88,7 @@ BELOW = {
     "retrieval_rivals": "grammars outline paths",
     "retrieval_tasks": "models",
     "retrieval_worker": "grammars models",
+    "scaffold": "paths redact",
     "weights": "ranking",
 }
 

@@ -737,14 +737,10 @@ def test_mined_tasks_are_asked_through_the_same_command(repository: Path) -> Non
 
 def test_tasks_of_a_process_that_dies_are_told_as_failed(planted: Path) -> None:
     [task, *_] = load_tasks([planted / "tasks.jsonl"])
-    plan = retrieval.Plan((task,), ("stratum",), "none", 1, 1, {})
-    job = retrieval.Job(planted / "repos" / "acme__shop", planted / "work" / "0", (task,))
-    hand = retrieval.Hand(job, plan, 1)
-    hand.stop()
-    lines = []
-    while (line := hand.next()) is not None:
-        lines.append(line)
-    lines += hand.unanswered()
+    below_a_file = planted / "tasks.jsonl" / "0"  # what nobody foresaw
+    source = planted / "repos" / "acme__shop"
+    job = retrieval.Job(source, below_a_file, (task,), ("stratum",), "none", 1)
+    lines = list(retrieval.answers([job], 1))
     assert [line["task"] for line in lines if isinstance(line, dict)] == [task.id]
     assert "the process ended before" in facts([*lines], ["stratum"], 1)["failed"].popitem()[0]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stratum import InvalidInput, StratumError
+from stratum_bench import agent_cli
 from stratum_bench.measure import Result, as_text, progress
 
 if TYPE_CHECKING:
@@ -44,14 +45,19 @@ _SIZES: dict[str, dict[str, dict[str, Any]]] = {
 
 def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int:
     """Run one command and return the exit status; `program` is how it was called."""
-    options = _parser(program).parse_args(arguments)
+    options = _parser(program).parse_args(_named(arguments))
     try:
+        if options.command in agent_cli.COMMANDS:
+            agent_cli.do(options, program)
+            return 0
         result = _run(options)
     except StratumError as error:
         print(f"{error.message} {error.hint}".strip(), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        kept = options.command == "retrieval" and (options.out or options.work)
+        kept = options.command == "run" or (
+            options.command == "retrieval" and (options.out or options.work)
+        )
         progress("stopped: what is done is kept" if kept else "stopped: nothing is left behind")
         return 130
     if options.json:
@@ -59,6 +65,14 @@ def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int
     else:
         print(_as_text(result))
     return 0
+
+
+def _named(arguments: Sequence[str] | None) -> list[str]:
+    """Return the arguments with the command that is meant when none is named."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        return ["run", *given]
+    return given
 
 
 def _as_text(result: Result) -> str:
@@ -151,6 +165,7 @@ def _tasks(options: argparse.Namespace) -> tuple[list[Task], dict[str, str]]:
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    agent_cli.add_commands(commands, program)
     start = _command(commands, "start", "time from process start to the first answers over stdio")
     start.add_argument("--runs", type=_positive, help="rounds; each starts every rival once")
     _add_embedder(start, "bundled")

@@ -10,24 +10,19 @@ import contextlib
 import hashlib
 import importlib.util
 import json
-import multiprocessing
 import os
 import platform
 import random
-import signal
 import tempfile
-import threading
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any
 
 from stratum import InvalidInput, NotFound, StratumError, Unavailable, __version__
 from stratum.embedder import open_embedder
 from stratum_bench.measure import Result, environment, progress
+from stratum_bench.processes import Hand, side_by_side
 from stratum_bench.retrieval_checkout import find_clone
 from stratum_bench.retrieval_report import facts, rows
 from stratum_bench.retrieval_tasks import Task, in_order
@@ -35,17 +30,29 @@ from stratum_bench.retrieval_worker import ARMS, Line, Worker, about, settings_f
 
 _LEAST_CHUNK = 20  # tasks; each chunk of a repository has an index of its own to make
 _NO_VECTORS = "vectors"  # arms with this in their name need an embedder
-_CODE = {"stratum": "*.py", "stratum_bench": "retrieval*.py"}
-_NO_ANSWER = ("cli.py", "retrieval.py", "retrieval_report.py")  # what they do changes no answer
+_CODE = {"stratum": "*.py", "stratum_bench": "*.py"}
+_NO_ANSWER = (  # what they do changes no answer
+    "cli.py",
+    "__main__.py",
+    "retrieval.py",
+    "retrieval_report.py",
+    "compare.py",
+    "compare_report.py",
+    "compare_html.py",
+    "replay.py",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Tasks of one repository in order, for one process in one folder."""
+    """Tasks of one repository in order, for one process in one folder, and what is asked there."""
 
     source: Path
     folder: Path
     tasks: tuple[Task, ...]
+    arms: tuple[str, ...]
+    embedder: str
+    threads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ def run(plan: Plan, repos: Path, *, work: Path | None = None, out: Path | None =
         lines = {id_: line for id_, line in results.kept.items() if id_ in wanted}
         if lines:
             progress(f"{len(lines)} of {len(wanted)} tasks are answered already")
-        for line in _answers(jobs_of(plan, sources, work.resolve(), lines), plan):
+        for line in answers(jobs_of(plan, sources, work.resolve(), lines), plan.jobs):
             results.add(line)
             lines[line["task"]] = line
             progress(f"{len(lines)} of {len(wanted)}  {_told(line)}")
@@ -204,7 +211,7 @@ def _header(plan: Plan) -> Line:
     embedder = open_embedder(plan.embedder, cache=settings.cache_dir, offline=True, threads=1)
     return {
         "stratum": __version__,
-        "code": _code_hash(),
+        "code": code_hash(),
         "python": platform.python_version(),
         "embedder": embedder.fingerprint if embedder else plan.embedder,
         "arms": list(plan.arms),
@@ -213,7 +220,7 @@ def _header(plan: Plan) -> Line:
     }
 
 
-def _code_hash() -> str:
+def code_hash() -> str:
     """Return a hash of all code that an answer may depend on, edits without a version included."""
     digest = hashlib.sha256()
     for name, files in _CODE.items():
@@ -250,6 +257,7 @@ def jobs_of(
     A part holds the same tasks whatever is answered already: its folder knows their trees.
     """
     jobs = []
+    threads = max(1, (os.cpu_count() or 1) // plan.jobs)
     for repo, source in sources.items():
         own = [task for task in plan.tasks if task.repo == repo]
         parts = max(1, min(plan.jobs, len(own) // _LEAST_CHUNK))
@@ -257,90 +265,34 @@ def jobs_of(
             chunk = own[len(own) * part // parts : len(own) * (part + 1) // parts]
             left = tuple(task for task in chunk if task.id not in answered)
             if left:
-                jobs.append(Job(source, work / repo.replace("/", "__") / str(part), left))
+                folder = work / repo.replace("/", "__") / str(part)
+                jobs.append(Job(source, folder, left, plan.arms, plan.embedder, threads))
     return sorted(jobs, key=lambda job: -len(job.tasks))
 
 
-def _answers(jobs: Sequence[Job], plan: Plan) -> Iterator[Line]:
-    """Yield the lines of all jobs as processes give them."""
-    waiting = list(reversed(jobs))
-    threads = max(1, (os.cpu_count() or 1) // plan.jobs)
-    running: list[Hand] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < plan.jobs:
-                running.append(Hand(waiting.pop(), plan, threads))
-            ready = wait([hand.pipe for hand in running])
-            for hand in [hand for hand in running if hand.pipe in ready]:
-                line = hand.next()
-                if isinstance(line, str):
-                    progress(line)
-                elif line is not None:
-                    yield line
-                else:
-                    running.remove(hand)
-                    yield from hand.unanswered()
-    finally:
-        for hand in running:
-            hand.stop()
+def answers(jobs: Sequence[Job], at_once: int) -> Iterator[Line]:
+    """Yield the lines of all jobs as processes give them; one for each task, come what may."""
+    left = {job.folder: {task.id: task for task in job.tasks} for job in jobs}
+    for job, said in side_by_side(jobs, lambda job: Hand(do, job), at_once):
+        if isinstance(said, str):
+            progress(said)
+        elif isinstance(said, dict):
+            left[job.folder].pop(said["task"], None)
+            yield said
+        else:
+            reason = f"the process ended before with status {said}"
+            yield from (about(task) | {"error": reason} for task in left[job.folder].values())
 
 
-class Hand:
-    """A process that does one job, and what it has answered so far."""
-
-    def __init__(self, job: Job, plan: Plan, threads: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe(duplex=False)
-        self._process: BaseProcess = context.Process(
-            target=_do, args=(job, plan.arms, plan.embedder, threads, theirs), daemon=True
-        )
-        self._process.start()
-        theirs.close()
-        self._left = {task.id: task for task in job.tasks}
-
-    def next(self) -> Line | str | None:
-        """Return the next line or how far the work is, None when there is no more."""
-        try:
-            said: Line | str = self.pipe.recv()
-        except (EOFError, OSError):  # it ended, perhaps in the middle of a line
-            return None
-        if not isinstance(said, str):
-            self._left.pop(said["task"], None)
-        return said
-
-    def unanswered(self) -> Iterable[Line]:
-        """Return a line for each task that the process ended before."""
-        self._process.join()
-        self.pipe.close()
-        reason = f"the process ended before with status {self._process.exitcode}"
-        return [about(task) | {"error": reason} for task in self._left.values()]
-
-    def stop(self) -> None:
-        """End the process now."""
-        self._process.terminate()
-        self._process.join()
-
-
-def _do(job: Job, arms: Sequence[str], embedder: str, threads: int, pipe: Connection) -> None:
+def do(job: Job, say: Callable[[Line | str], None]) -> None:
     """Do a job in a process of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it ends it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    settings = settings_for(job.folder / "home", embedder, threads)
+    settings = settings_for(job.folder / "home", job.embedder, job.threads)
     try:
-        worker = Worker(job.source, job.folder, settings, arms, pipe.send)
-        for line in worker.answer(job.tasks):
-            pipe.send(line)
+        for line in Worker(job.source, job.folder, settings, job.arms, say).answer(job.tasks):
+            say(line)
     except StratumError as error:
         for task in job.tasks:
-            pipe.send(about(task) | {"error": error.message})
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        time.sleep(0.1)
-        os._exit(1)
+            say(about(task) | {"error": error.message})
 
 
 def _is_called(repo: str, name: str) -> bool:

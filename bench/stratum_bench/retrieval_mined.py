@@ -6,6 +6,7 @@ They are what any repository has, and newer than what a model was trained on.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from stratum_bench.retrieval_tasks import Edit, Task, in_order, innermost
 _LOOKED_AT = 20_000  # of the newest commits
 _MOST_FILES = 3
 _LEAST_WORDS = 4
+_TELLING_WORDS = 15  # from here on a message says more than a title
 _MARK = "\x1e"
 _FIX = re.compile(r"(?i)\b(fix(e[sd]|ing)?|bug(s|fix(es)?)?|regressions?|crash(e[sd])?)\b")
 _NO_FIX = re.compile(
@@ -33,6 +35,8 @@ _TRAILER = re.compile(
     r"(?i)\W*([a-z]+(-[a-z]+)*-by|change-id|cc|bug|issue|link|see|refs?|closes?|resolves?|part of"
     r"|[a-z]+-(id|url|on|requests?|numbers?))\s*:.*|\(cherry picked from commit [0-9a-f]+\).*"
 )
+# "fix(core): ", as conventional commits begin; the part in brackets would give the place away.
+_KIND = re.compile(r"(?i)^\W*(?:bug|hot)?fix(?:\([^)\n]*\))?!?:\s*")
 _ADDRESS = re.compile(r"<?https?://\S+>?|\S+@\S+\.\w+")
 _NUMBER = re.compile(r"(?i)(?:\b[\w.-]+/[\w.-]+)?#\d+|\bgh-\d+|\b[A-Z]{2,10}-\d+\b")
 _LEFT_OVER = re.compile(
@@ -53,7 +57,9 @@ class _Commit:
 
 
 def mined_tasks(repo: Path, wanted: int) -> list[Task]:
-    """Return the newest fixes of a repository as tasks, those that touch tests before others.
+    """Return the newest fixes of a repository as tasks.
+
+    Those that say more than a title come before others, then those that touch tests.
 
     Raises:
         NotFound: It is no repository.
@@ -63,16 +69,18 @@ def mined_tasks(repo: Path, wanted: int) -> list[Task]:
     if not is_repository(repo):
         raise NotFound(f"{repo} is no git repository.", hint="Give the folder of a clone.")
     name = repo.absolute().name.removesuffix(".git")
-    with_tests: list[Task] = []
-    without: list[Task] = []
+    kinds: dict[tuple[bool, bool], list[Task]] = {
+        (tells, tested): [] for tells in (True, False) for tested in (True, False)
+    }
     for commit in _commits(repo):
-        if len(with_tests) == wanted:
+        if len(kinds[True, True]) == wanted:
             break
-        kind = with_tests if any(map(is_test, commit.files)) else without
+        tells = len(question_of(commit.message).split()) >= _TELLING_WORDS
+        kind = kinds[tells, any(map(is_test, commit.files))]
         if len(kind) < wanted and _is_fix(commit):
             task = _task(repo, name, commit)
             kind += [task] if task else []
-    found = [*with_tests, *without][:wanted]
+    found = list(itertools.chain(*kinds.values()))[:wanted]
     if not found:
         raise InvalidInput(
             f"No commit of {name} reads like a fix of one to {_MOST_FILES} source files.",
@@ -82,7 +90,8 @@ def mined_tasks(repo: Path, wanted: int) -> list[Task]:
 
 
 def question_of(message: str) -> str:
-    """Return what a message says without trailers, numbers of issues and addresses."""
+    """Return what a message says without its kind, trailers, numbers of issues and addresses."""
+    message = _KIND.sub("", message)
     rest = _REST.search(message)
     lines = (message[: rest.start()] if rest else message).split("\n")
     kept = "\n".join(line for line in lines if not _TRAILER.fullmatch(line))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,18 +73,34 @@ def is_reserved(instance_id: str) -> bool:
     return int(digest[:8], 16) / 2**32 >= _RESERVED_FROM
 
 
-def load_tasks(files: Sequence[Path], gold_lines: Path | None = None) -> list[Task]:
+def load_tasks(
+    files: Sequence[Path],
+    gold_lines: Path | None = None,
+    skip: Callable[[str], None] | None = None,
+) -> list[Task]:
     """Read tasks in the order of repository and date; one that several files hold counts once.
+
+    Args:
+        files: With one task a line.
+        gold_lines: With the lines that were edited.
+        skip: Told what is wrong with a line that is no task, which is then left out.
 
     Raises:
         NotFound: A file cannot be read.
-        InvalidInput: A line is no task, or one that is reserved or gives its solution away.
+        InvalidInput: A line is no task and there is no `skip`, or a task is reserved, gives its
+            solution away or stands there twice with different contents.
     """
     edits = _edits(gold_lines) if gold_lines else {}
     found: dict[str, Task] = {}
     for file in files:
-        for where, row in _rows(file):
-            task = _task(row, where, edits)
+        for where, line in _lines(file):
+            try:
+                task = _task(_row(line, where), where, edits)
+            except _NoTask as error:
+                if skip is None:
+                    raise
+                skip(f"{error.message} {error.hint}")
+                continue
             if is_reserved(task.id):
                 raise InvalidInput(
                     f"{where}: {task.id} is reserved for the final scoring.",
@@ -125,25 +141,32 @@ def innermost(symbols: Sequence[Symbol], edits: Sequence[Edit]) -> dict[str, set
     return found
 
 
-def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+class _NoTask(InvalidInput):
+    """A line that is no task."""
+
+
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    """Yield each line that is not empty, after what it is called."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise NotFound(f"{file} cannot be read: {reason}.", hint="Look at the name.") from None
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{file.name}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise InvalidInput(
-                f"{where} is no JSON object.", hint="Give a file with one JSON object a line."
-            )
-        yield where, row
+        if line.strip():
+            yield f"{file.name}, line {number}", line
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise _NoTask(
+            f"{where} is no JSON object.", hint="Give a file with one JSON object a line."
+        )
+    return row
 
 
 def _task(row: Mapping[str, Any], where: str, edits: Mapping[str, tuple[Edit, ...]]) -> Task:
@@ -161,7 +184,7 @@ def _task(row: Mapping[str, Any], where: str, edits: Mapping[str, tuple[Edit, ..
             edits=edits.get(id_, ()),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise InvalidInput(
+        raise _NoTask(
             f"{where} is no task.",
             hint="Needed are instance_id, repo, base_commit (40 digits), problem_statement, "
             "gold_files (one at least) and created_at.",
@@ -178,7 +201,8 @@ def _task(row: Mapping[str, Any], where: str, edits: Mapping[str, tuple[Edit, ..
 
 def _edits(file: Path) -> dict[str, tuple[Edit, ...]]:
     found: dict[str, tuple[Edit, ...]] = {}
-    for where, row in _rows(file):
+    for where, line in _lines(file):
+        row = _row(line, where)
         try:
             found[_text(row["instance_id"])] = tuple(
                 Edit(_text(one["file"]), int(one["start_line"]), int(one["end_line"]))

@@ -1,0 +1,234 @@
+"""The tools with which every agent looks at a tree: list, grep, read, submit.
+
+Owns what they answer and the most that an answer holds, equal in all arms. Reads the tree of a git
+repository as it stands; nothing is written, and nothing outside of it is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from stratum.grammars import has_grammar, language_of
+from stratum_bench.agent import Tool, ToolCall
+from stratum_bench.retrieval_checkout import git
+
+MOST_MATCHES = 100  # lines of one grep
+MOST_LINES = 400  # of one read
+MOST_ENTRIES = 200  # of one folder
+MOST_SUBMITTED = 3  # files
+_LONGEST_LINE = 200  # characters
+_LONGEST_PATTERN = 300
+_LARGEST_FILE = 1 << 20  # bytes; larger ones are no code that people write
+
+SUBMIT = "submit"
+_PATH = {"type": "string", "description": "Path from the root of the repository."}
+TOOLS = (
+    Tool(
+        "list_dir",
+        f"List a folder of the repository, {MOST_ENTRIES} entries at most.",
+        {"type": "object", "properties": {"path": _PATH}},
+    ),
+    Tool(
+        "grep",
+        "Search the source files for a regular expression (Python syntax, case matters). Gives "
+        f"path:line: text, {MOST_MATCHES} lines at most.",
+        {
+            "type": "object",
+            "properties": {
+                "pattern": {"type": "string"},
+                "path": {"type": "string", "description": "Only this file or folder."},
+            },
+            "required": ["pattern"],
+        },
+    ),
+    Tool(
+        "read_file",
+        f"Read a file, {MOST_LINES} lines at most at once.",
+        {
+            "type": "object",
+            "properties": {
+                "path": _PATH,
+                "start_line": {"type": "integer", "minimum": 1},
+                "end_line": {"type": "integer", "minimum": 1},
+            },
+            "required": ["path"],
+        },
+    ),
+    Tool(
+        SUBMIT,
+        "Submit the files that have to be edited, the likeliest first, and end.",
+        {
+            "type": "object",
+            "properties": {
+                "files": {"type": "array", "items": {"type": "string"}, "maxItems": MOST_SUBMITTED}
+            },
+            "required": ["files"],
+        },
+    ),
+)
+
+
+class Tree:
+    """The source files of a repository as it stands, read when they are first asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        listed = git(self.root, "ls-files", "-z").split("\0")
+        self.files = tuple(
+            sorted(p for p in listed if has_grammar(language_of(p)) and self._is_text(p))
+        )
+        self._texts: dict[str, str] = {}
+
+    def _is_text(self, path: str) -> bool:
+        file = self.root / path
+        return file.is_file() and not file.is_symlink() and file.stat().st_size <= _LARGEST_FILE
+
+    def text(self, path: str) -> str:
+        """Return a file's text; what is not UTF-8 is replaced."""
+        if path not in self._texts:
+            self._texts[path] = (self.root / path).read_bytes().decode("utf-8", "replace")
+        return self._texts[path]
+
+    def matches(self, pattern: re.Pattern[str], path: str = "") -> dict[str, list[int]]:
+        """Return the numbers of the lines that match, each once, by file."""
+        below = path.strip("/")
+        found: dict[str, list[int]] = {}
+        for file in self.files:
+            if below and file != below and not file.startswith(f"{below}/"):
+                continue
+            text = self.text(file)
+            lines: list[int] = []
+            number, start = 1, 0
+            for match in pattern.finditer(text):
+                number += text.count("\n", start, match.start())
+                start = match.start()
+                if not lines or lines[-1] != number:
+                    lines.append(number)
+            if lines:
+                found[file] = lines
+        return found
+
+    @lru_cache(maxsize=64)  # noqa: B019 - a tree lives as long as its task
+    def lines(self, path: str) -> tuple[str, ...]:
+        """Return a file's lines without their ends."""
+        return tuple(self.text(path).splitlines())
+
+    def tidy(self, path: str) -> str:
+        """Return a path as the repository names it: slashes, no dots in front."""
+        return re.sub(r"^(\./)+|/+$", "", path.strip().replace("\\", "/")).lstrip("/")
+
+
+class Toolbox:
+    """The tools over one tree; an answer that says what went wrong begins with "Error: "."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._answer: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+            "list_dir": self._list_dir,
+            "grep": self._grep,
+            "read_file": self._read_file,
+            SUBMIT: self._submit,
+        }
+
+    def call(self, call: ToolCall) -> str:
+        """Return what a tool answers."""
+        if call.problem:
+            return f"Error: {call.problem}"
+        if call.name not in self._answer:
+            return f"Error: there is no tool {call.name!r}."
+        try:
+            return self._answer[call.name](call.arguments)
+        except _Wrong as error:
+            return f"Error: {error}"
+
+    def submitted(self, call: ToolCall) -> tuple[str, ...]:
+        """Return the files of a call of `submit`, as the repository names them."""
+        files = call.arguments.get("files")
+        if isinstance(files, str):
+            files = [files]
+        named = [self._tree.tidy(path) for path in files or () if isinstance(path, str)]
+        return tuple(dict.fromkeys(filter(None, named)))[:MOST_SUBMITTED]
+
+    def _list_dir(self, given: Mapping[str, Any]) -> str:
+        path = self._tree.tidy(_text(given, "path", ""))
+        path = "" if path == "." else path
+        prefix = f"{path}/" if path else ""
+        entries = sorted(
+            {
+                head + ("/" if rest else "")
+                for file in self._tree.files
+                if file.startswith(prefix)
+                for head, rest, _ in [file.removeprefix(prefix).partition("/")]
+            }
+        )
+        if not entries:
+            raise _Wrong(f"there is no folder {path} with source files.")
+        left = len(entries) - MOST_ENTRIES
+        return "\n".join(entries[:MOST_ENTRIES]) + (f"\n({left} more)" if left > 0 else "")
+
+    def _grep(self, given: Mapping[str, Any]) -> str:
+        written = _text(given, "pattern")
+        try:
+            if len(written) > _LONGEST_PATTERN:
+                raise _Wrong(f"the pattern is longer than {_LONGEST_PATTERN} characters.")
+            pattern = re.compile(written, re.MULTILINE)
+        except (re.error, OverflowError) as error:
+            raise _Wrong(f"this is no regular expression: {error}.") from None
+        path = self._tree.tidy(_text(given, "path", ""))
+        found = self._tree.matches(pattern, "" if path == "." else path)
+        if not found:
+            return "No matches."
+        shown = [
+            f"{file}:{number}: {self._tree.lines(file)[number - 1].strip()[:_LONGEST_LINE]}"
+            for file, numbers in found.items()
+            for number in numbers
+            if number <= len(self._tree.lines(file))
+        ]
+        said = f"{len(shown)} lines in {len(found)} files"
+        if len(shown) > MOST_MATCHES:
+            said += f", the first {MOST_MATCHES} shown"
+        return "\n".join([*shown[:MOST_MATCHES], f"({said})"])
+
+    def _read_file(self, given: Mapping[str, Any]) -> str:
+        path = self._tree.tidy(_text(given, "path"))
+        if path not in self._tree.files:
+            raise _Wrong(f"there is no source file {path}.")
+        lines = self._tree.lines(path)
+        first = max(1, _number(given, "start_line", 1))
+        last = min(_number(given, "end_line", len(lines)), first + MOST_LINES - 1, len(lines))
+        if first > len(lines):
+            raise _Wrong(f"{path} has {len(lines)} lines.")
+        shown = [f"{number}\t{lines[number - 1]}" for number in range(first, last + 1)]
+        return "\n".join([*shown, f"(lines {first}-{last} of {len(lines)} of {path})"])
+
+    def _submit(self, given: Mapping[str, Any]) -> str:
+        if not self.submitted(ToolCall("", SUBMIT, given)):
+            raise _Wrong("name at least one file.")
+        return "Submitted."
+
+
+class _Wrong(Exception):
+    """A call that cannot be answered; says why."""
+
+
+def _text(given: Mapping[str, Any], name: str, otherwise: str | None = None) -> str:
+    value = given.get(name, otherwise)
+    if not isinstance(value, str) or (otherwise is None and not value):
+        raise _Wrong(f"{name} must be a text.")
+    return value
+
+
+def _number(given: Mapping[str, Any], name: str, otherwise: int) -> int:
+    value = given.get(name)
+    if value is None:
+        return otherwise
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise _Wrong(f"{name} must be a number.")
+    try:
+        return int(value)
+    except (ValueError, OverflowError):
+        raise _Wrong(f"{name} must be a number.") from None
