@@ -61,8 +61,8 @@ from stratum.models import (
     to_plain,
 )
 from stratum.notes import MAX_ANCHORS, MAX_NOTE, MAX_TAGS, origin, shown
+from stratum.packing import price
 from stratum.redact import redact, redact_said
-from stratum.tokens import count_tokens
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel.helper_types import ReadResourceContents
@@ -525,7 +525,7 @@ def _packed(pack: Callable[[int], Pack], budget: int) -> CallToolResult:
 
 def _cost(text: str) -> int:
     """Return the tokens of the dearer form: clients show the text or the structured content."""
-    return max(count_tokens(text), count_tokens(json.dumps({"text": text}, ensure_ascii=False)))
+    return max(price(text), price(json.dumps({"text": text}, ensure_ascii=False)))
 
 
 def _pack_text(packed: Pack, budget: int, notices: Sequence[str]) -> str:

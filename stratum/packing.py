@@ -61,6 +61,8 @@ _SPECIALISED = re.compile(r"\s*(?:<[^()]*>|\[[^()]*\])?\s*\(")
 _HEADINGS = ("\n## Notes", "\n## Places", "\n## Past changes")
 _NOTES, _PLACES, _PAST = range(3)
 _NOTHING_NEAR: Mapping[tuple[str, int], Sequence[Near]] = MappingProxyType({})
+_NOTE_ID = re.compile(r"(?<=; id )[a-z2-7]{12}(?=\))")
+_DEAREST_ID = "4o4a2w2d5w4e"  # digits and letters in turn: each is a piece of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,28 +136,37 @@ def pack(
     return Pack(text, receipt, places=tuple(place for place in places if place is not None))
 
 
+def price(text: str) -> int:
+    """Return the tokens of a text, with the ids of its notes at the price of the dearest one.
+
+    Ids are drawn by chance: what fits a budget must not depend on them.
+    """
+    dearest = _NOTE_ID.sub(_DEAREST_ID, text)
+    return max(count_tokens(text), count_tokens(dearest) if dearest != text else 0)
+
+
 # choosing
 
 
 def _choose(heading: str, lines: Sequence[_Line], budget: int) -> tuple[set[int], str]:
     """Return the lines that are worth most for their tokens, by index, and the text of them."""
     # a joined text has at most one token more than its parts
-    costs = [count_tokens(line.text + "\n") + 1 for line in lines]
+    costs = [price(line.text + "\n") + 1 for line in lines]
     order = _by_worth(lines, costs)
     chosen: set[int] = set()
     text = ""
-    spent = count_tokens(heading + "\n") + 1
+    spent = price(heading + "\n") + 1
     while added := _fitting(lines, costs, order, chosen, budget - spent):
         chosen |= added
         text = _render(heading, lines, chosen)
-        spent = count_tokens(text)  # less than the sum, so that there may be room for more
+        spent = price(text)  # less than the sum, so that there may be room for more
     for index in reversed(order):  # parents stand before what needs them
         if spent <= budget:
             break
         if index in chosen:
             chosen.remove(index)
             text = _render(heading, lines, chosen)
-            spent = count_tokens(text)
+            spent = price(text)
     return chosen, text
 
 
@@ -185,7 +196,7 @@ def _fitting(
             continue
         cost = costs[index]
         if line.section not in sections:
-            cost += count_tokens(_HEADINGS[line.section] + "\n") + 1
+            cost += price(_HEADINGS[line.section] + "\n") + 1
         if cost <= room:
             room -= cost
             added.add(index)

@@ -292,7 +292,7 @@ class Searcher:
             found += self._placed(asked, files, records, within, where)
             found += self._tested(place, lists.tests, top, asked=_is_about_tests(question))
         found += self._noted(place, lists, noted, top)
-        found.sort(key=lambda one: (-one.scored.score, one.record.uid))
+        found.sort(key=_best_first)
         return found
 
     def _lists(
@@ -522,3 +522,9 @@ def _of_notes(holding: Mapping[int, Sequence[str]], parts: Mapping[int, float]) 
 def _relative(scores: Mapping[int, float]) -> dict[int, float]:
     most = max(scores.values(), default=1.0)
     return {id_: score / most for id_, score in scores.items()}
+
+
+def _best_first(found: Found) -> tuple[float, int, str]:
+    """Order by score; of equal ones the newest note, whose ids are drawn by chance, or by id."""
+    newest = -found.record.id if found.record.stratum == "notes" else 0
+    return -found.scored.score, newest, found.record.uid

@@ -56,7 +56,7 @@ ARROWS = {
     "memory": "_version anchoring background config embedder errors files freshness git indexer"
     " history hits models neighbours notes outline packing placement ranking redact search store"
     " terms tree verdicts watch",
-    "mcp_server": "_version errors memory models notes redact tokens",
+    "mcp_server": "_version errors memory models notes packing redact",
     "serve": "_version config errors mcp_server memory",
     "doctor": "config embedder errors git memory migrations models redact store",
     "cli": "_version config doctor embedder errors memory models redact serve",

@@ -450,7 +450,7 @@ def test_fixes_of_source_files_are_mined_newest_first(repository: Path) -> None:
     change(repository, "Add a fixture that fixes nothing", shop__new_DOT_py=("", "A = 1\n"))
     change(repository, "Teach carts to be empty", **{cart: ("86400", "86500")})
     last = change(
-        repository, "fix: sessions never expire\n\nSigned-off-by: Ada <a@b.org>",
+        repository, "fix(session): sessions never expire again\n\nSigned-off-by: Ada <a@b.org>",
         shop__session_DOT_py=("row.expires > now", "row.expires >= now"),
     )  # fmt: skip
     tasks = mined_tasks(repository, 5)
@@ -460,8 +460,8 @@ def test_fixes_of_source_files_are_mined_newest_first(repository: Path) -> None:
         ("shop/session.py",): last,
     }
     assert found["shop/cart.py",].edits == (Edit("shop/cart.py", 16, 16),)
-    assert found["shop/session.py",].text == "fix: sessions never expire"
-    # those with tests go first, whatever is newer
+    assert found["shop/session.py",].text == "sessions never expire again"
+    # those with tests go first of those that say as much, whatever is newer
     assert [task.gold_files for task in mined_tasks(repository, 1)] == [("shop/cart.py",)]
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stratum.models import Hit, Near, Pack
-from stratum.packing import FIRST_FILE, PLACE_SHARES, chance, pack
+from stratum.packing import FIRST_FILE, PLACE_SHARES, chance, pack, price
 from stratum.tokens import count_tokens
 
 ENCODINGS = ("o200k_base", "cl100k_base")
@@ -357,6 +357,14 @@ def test_no_text_whatsoever_exceeds_the_budget(
     task: str, found: list[Hit], near: list[Near], budget: int
 ) -> None:
     check(pack(task, found, budget, near=near_of(found, near)), found, budget)
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyz234567", min_size=12, max_size=12))
+def test_an_id_that_was_drawn_by_chance_changes_no_price(id_: str) -> None:
+    line = "- Carts expire [shop/cart.py:1-9] (fact, fresh, ada, 2026-01-31, proposed; id {})"
+    assert price(line.format(id_)) == price(line.format("aaaaaaaaaaaa"))
+    assert price(line.format(id_)) >= count_tokens(line.format(id_))
+    assert price(f"the word {id_} alone") == count_tokens(f"the word {id_} alone")
 
 
 @settings(max_examples=100, deadline=None)

@@ -365,3 +365,13 @@ def test_an_empty_repository_has_nothing_to_find(
         note = memory.write("Carts are kept elsewhere.").note
         for mode in MODES:
             assert [hit.id for hit in memory.search("carts", mode=mode).hits] == [note.id], mode
+
+
+def test_of_notes_that_tell_as_much_the_newest_comes_first(memory: Memory) -> None:
+    """Their ids are drawn by chance: equal memories must answer alike."""
+    for number in range(6):
+        memory.write(f"Parcels leave at noon, says wing {number}.")
+    found = memory.search("parcels leave at noon", filters=Filters(stratum="notes")).hits
+    assert [hit.text for hit in found] == [
+        f"Parcels leave at noon, says wing {number}." for number in (5, 4, 3, 2, 1, 0)
+    ]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratum import InvalidInput, StratumError
+from stratum import InvalidInput, StratumError, Unavailable
 from stratum_bench import agent_cli
 from stratum_bench.measure import Result, as_text, progress
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stratum_bench.retrieval_tasks import Task
 
 _PROGRAM = "python -m stratum_bench"
+_READER_GONE = 141  # as a shell says it of a program that SIGPIPE ended
 # What each size stands for; options on the command line override single values.
 _SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "start": {"smoke": {"runs": 2}, "full": {"runs": 20}},
@@ -60,6 +61,16 @@ def main(arguments: Sequence[str] | None = None, program: str = _PROGRAM) -> int
         )
         progress("stopped: what is done is kept" if kept else "stopped: nothing is left behind")
         return 130
+    except BrokenPipeError:
+        # what is left in the buffer has no reader: without this Python complains at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        what = error.filename or "The output"
+        progress(f"{what} cannot be read or written: {error.strerror}. Give another place.")
+        return Unavailable.exit_code
     if options.json:
         print(json.dumps(result.to_dict(), indent=2))
     else:
@@ -143,7 +154,7 @@ def _retrieval(options: argparse.Namespace) -> Result:
 def _tasks(options: argparse.Namespace) -> tuple[list[Task], dict[str, str]]:
     """Return the tasks that were given or mined, and a hash of each source of them by its name."""
     from stratum_bench.retrieval_mined import mined_tasks
-    from stratum_bench.retrieval_tasks import hash_of, load_tasks
+    from stratum_bench.retrieval_tasks import hash_of, hash_of_tasks, load_tasks
 
     if options.repo and (options.tasks or options.repos or options.gold_lines):
         raise InvalidInput(
@@ -151,7 +162,7 @@ def _tasks(options: argparse.Namespace) -> tuple[list[Task], dict[str, str]]:
         )
     if options.repo:
         mined = mined_tasks(options.repo, options.mine)
-        return mined, {f"{mined[0].repo}, mined": hash_of(repr(mined).encode())}
+        return mined, {f"{mined[0].repo}, mined": hash_of_tasks(mined)}
     if not (options.tasks and options.repos):
         raise InvalidInput(
             "No tasks are given.",

@@ -133,6 +133,7 @@ def _run(options: argparse.Namespace, program: str) -> None:
             stream=options.stream,
             seed=options.seed,
         )
+        spec.require()
         plan = agent_run.Plan(
             suite, tuple(tasks), arms, spec, options.embedder, options.jobs, files, skipped
         )
@@ -160,7 +161,7 @@ def _tasks(
     """Return the tasks, a hash of each source of them, their clones, and what was left out."""
     from stratum_bench.retrieval import chosen
     from stratum_bench.retrieval_mined import mined_tasks
-    from stratum_bench.retrieval_tasks import hash_of, load_tasks
+    from stratum_bench.retrieval_tasks import hash_of, hash_of_tasks, load_tasks
     from stratum_bench.suite_stdlib import make_repository, stdlib_tasks
 
     skipped: list[str] = []
@@ -174,7 +175,7 @@ def _tasks(
         )
     if suite == "own":
         found, repos = mined_tasks(options.repo, options.mine), options.repo
-        files = {f"{found[0].repo}, mined": hash_of(repr(found).encode())}
+        files = {f"{found[0].repo}, mined": hash_of_tasks(found)}
     elif suite == "swebench":
         found, repos = load_tasks(options.tasks, options.gold_lines, skipped.append), options.repos
         given = [*options.tasks, *([options.gold_lines] if options.gold_lines else [])]
@@ -182,7 +183,7 @@ def _tasks(
     else:
         repos = scratch / "stdlib"
         found = stdlib_tasks(make_repository(repos))
-        files = {"stdlib": hash_of(repr(found).encode())}
+        files = {"stdlib": hash_of_tasks(found)}
     for line in skipped:
         progress(f"left out: {line}")
     tasks = chosen(found, only=options.only, limit=options.limit, seed=options.seed)

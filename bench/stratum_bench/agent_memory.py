@@ -12,16 +12,17 @@ import json
 import os
 import re
 import sys
+import time
 from base64 import b32encode
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from anyio.from_thread import start_blocking_portal
-from mcp import Client, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters
 from mcp.types import TextContent
 
-from stratum import Memory
+from stratum import Memory, Unavailable
 from stratum.mcp_server import build_server
 from stratum_bench.agent import Tool
 from stratum_bench.conversation import count
@@ -30,6 +31,8 @@ WRITE = "memory_write"
 FILE_BUDGET = 2_000  # tokens of the static file: about what people put into one
 _WRITTEN = re.compile(r"^[a-z]+ ([a-z2-7]{12})\b")  # how a write is answered
 _NOTES = re.compile(r"^## Notes\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_BUSY = "Notice: Indexing is under way"
+_READY = 120.0  # seconds after which an index that is not ready is no longer waited for
 _FILE_HEAD = "# What earlier sessions learned about this repository, newest first\n"
 
 
@@ -59,7 +62,7 @@ class MemoryTools(contextlib.AbstractContextManager["MemoryTools"]):
                 command=sys.executable,
                 args=["-P", "-m", "stratum", "serve"],
                 env=dict(environ or {}),
-                cwd=str(cwd),
+                cwd=cwd,
             )
         )
         self._stack = contextlib.ExitStack()
@@ -68,6 +71,23 @@ class MemoryTools(contextlib.AbstractContextManager["MemoryTools"]):
         self.instructions = ""
 
     def __enter__(self) -> MemoryTools:
+        """Connect to the server.
+
+        Raises:
+            Unavailable: It did not start.
+        """
+        try:
+            self._connect()
+            if isinstance(self._server, StdioServerParameters):
+                self._settle()
+        except (MCPError, OSError, ExceptionGroup) as error:
+            raise Unavailable(
+                f"The memory server did not start: {_said(error)}.",
+                hint="`stratum doctor` tells what is wrong.",
+            ) from error
+        return self
+
+    def _connect(self) -> None:
         with contextlib.ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal())
             client = stack.enter_context(
@@ -80,15 +100,29 @@ class MemoryTools(contextlib.AbstractContextManager["MemoryTools"]):
             self.instructions = client.instructions or ""
             self._portal, self._client = portal, client
             self._stack = stack.pop_all()
-        return self
+
+    def _settle(self) -> None:
+        """Wait until the index is ready: what is measured may not depend on how fast that is."""
+        end = time.monotonic() + _READY
+        while _BUSY in self.call("memory_outline", {})[0] and time.monotonic() < end:
+            time.sleep(0.1)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> tuple[str, bool]:
-        """Return what a tool answers, and whether that is a failure."""
+        """Return what a tool answers, and whether that is a failure.
+
+        Raises:
+            Unavailable: The server did not answer.
+        """
         given = self._real(dict(arguments))
-        result = self._portal.call(self._client.call_tool, name, given)
+        try:
+            result = self._portal.call(self._client.call_tool, name, given)
+        except MCPError as error:
+            raise Unavailable(
+                f"The memory server did not answer: {error}.", hint="Run it again."
+            ) from None
         texts = [block.text for block in result.content if isinstance(block, TextContent)]
         answer = "\n".join(texts)
         if name == WRITE and not result.is_error:
@@ -113,7 +147,15 @@ class MemoryTools(contextlib.AbstractContextManager["MemoryTools"]):
             return known.get(given, given)
         if isinstance(given, dict):
             return {name: self._real(value) for name, value in given.items()}
+        if isinstance(given, list):
+            return [self._real(value) for value in given]
         return given
+
+
+def _said(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
 
 
 def notes_in(text: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from stratum import InvalidInput, __version__
 from stratum.embedder import open_embedder
@@ -87,8 +88,8 @@ def run(plan: Plan, repos: Path, out: Path, *, work_folder: Path | None = None) 
         if work_folder is None:
             made = tempfile.TemporaryDirectory(prefix="stratum-bench-", ignore_cleanup_errors=True)
             work_folder = Path(stack.enter_context(made))
-        stack.enter_context(alone_in(out))
-        stack.enter_context(alone_in(work_folder))
+        for folder in sorted({out.resolve(), work_folder.resolve()}):
+            stack.enter_context(alone_in(folder))
         trace = stack.enter_context(TraceFile(out, header(plan), given))
         if trace.put_aside:
             progress(f"the trace of another run is put aside in {trace.put_aside.name}")
@@ -103,7 +104,7 @@ def header(plan: Plan) -> dict[str, Any]:
     settings = settings_for(Path(), plan.embedder, 1)
     embedder = open_embedder(plan.embedder, cache=settings.cache_dir, offline=True, threads=1)
     spec = plan.spec
-    model = {"model": spec.model, "endpoint": spec.base_url} if spec.kind == "chat" else {}
+    model = {"model": spec.model, "endpoint": _shown(spec.base_url)} if spec.kind == "chat" else {}
     return {
         "stratum": __version__,
         "code": code_hash(),
@@ -149,15 +150,15 @@ class _Course:
     def go(self) -> None:
         silence = _SILENCE[self._plan.spec.kind]
         while parts := self._parts():
-            for part, said in side_by_side(
-                parts, lambda part: Hand(work, part, silence), self._plan.jobs
-            ):
-                if isinstance(said, str):
-                    progress(said)
-                elif isinstance(said, int):
-                    self._bury(part, said)
-                else:
-                    self._hear(said)
+            words = side_by_side(parts, lambda part: Hand(work, part, silence), self._plan.jobs)
+            with contextlib.closing(words):  # whatever happens here, no process is left behind
+                for part, said in words:
+                    if isinstance(said, str):
+                        progress(said)
+                    elif isinstance(said, int):
+                        self._bury(part, said)
+                    else:
+                        self._hear(said)
 
     def _hear(self, event: Started | Called | Ended) -> None:
         self._trace.add(event)
@@ -209,6 +210,12 @@ def _given(task: Task, order: int) -> TaskGiven:
         task.id, order, task.repo, task.base_commit, task.created_at, title, task.gold_files,
         task.leak,
     )  # fmt: skip
+
+
+def _shown(address: str) -> str:
+    """Return an address without what may be secret in it: user, password and query."""
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _version(package: str) -> str:

@@ -8,13 +8,12 @@ more text, which it reads where the prompt holds one.
 How it works. Names and words of the issue are terms with a weight. It greps for terms, and notes
 which files hold them; it opens the best windows; it looks up a definition that a window calls and
 the issue speaks of. Each file has evidence: what greps, memory and reading say for it. The agent
-submits when the best file has been read, enough has been read to be sure, and no file that was not
-read comes near.
+submits when the best file has been read and neither a file that was not read nor the next grep
+could come near it.
 
-How much is enough is the difference between two profiles, both fitted to live runs of a model
-without memory (see `PROFILES`). One who knows the code picks terms that exist and are rare, reads
-narrow windows and needs little to be sure; one who does not must try, reads wide windows, and
-reads on to be sure.
+How near is too near is the difference between two profiles, both fitted to live runs of a model
+without memory (see `PROFILES`). One who knows the code picks terms that exist and are rare, and
+reads narrow windows; one who does not must try, reads wide windows, and reads on to be sure.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("familiar", knows=True, window=54, lead=2.0, steps=20),
+        Profile("familiar", knows=True, window=54, lead=1.5, steps=20),
         Profile("unfamiliar", knows=False, window=160, lead=2.5, steps=44),
     )
 }
@@ -69,19 +68,26 @@ _FEW = 12  # files: a name that is held by no more is worth looking up
 _SHARE = 0.5  # of the evidence of the best file, from which another is submitted with it
 
 _CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
-_PATH = re.compile(r"(?<![\w/.])(?:[\w.+-]+/)+[\w+-]+\.[A-Za-z]{1,4}\b|\b\w+\.(?:py|go|rs|js|ts)\b")
-_FRAME = re.compile(r'File "([^"\n]+)", line (\d+), in (\w+)')
+# Parts are bounded so that no text takes long.
+_PATH = re.compile(
+    r"(?<![\w/.+-])(?:[\w.+-]{1,100}/){1,30}[\w+-]{1,100}\.[A-Za-z]{1,4}\b"
+    r"|\b\w{1,100}\.(?:py|go|rs|js|ts)\b"
+)
+_FRAME = re.compile(r'File "([^"\n]{1,500})", line (\d{1,9}), in (\w+)')
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
-_LOOKS_LIKE_CODE = re.compile(r"\w_\w|^_\w|[a-z][A-Z]|[A-Z]{2,}[a-z]|\w\.\w|^[A-Z]+_[A-Z_]+$")
+_LOOKS_LIKE_CODE = re.compile(r"\w_\w|^_\w|[a-z][A-Z]|[A-Z]{2}[a-z]|\w\.\w|^[A-Z]+_[A-Z_]+$")
 _CALLED = re.compile(r"\b([A-Za-z_]\w{3,})\(")
 _MATCH = re.compile(r"^([^\s:][^:\n]*):(\d+): (.*)$", re.MULTILINE)
 _COUNT = re.compile(r"^\((\d+) lines in (\d+) files", re.MULTILINE)
 _LINE = re.compile(r"^(\d+)\t(.*)$", re.MULTILINE)
-_PLACE = re.compile(r"((?:[\w.+@-]+/)*[\w.+@-]+\.[A-Za-z]{1,5})(?::(\d+)(?:-(\d+))?|(?::{2})\w+)?")
-_WITHIN = re.compile(r"^\s+(?:calls |called by )?(\d+)-(\d+) ")
+_PLACE = re.compile(
+    r"((?:[\w.+@-]{1,100}/){0,30}[\w.+@-]{1,100}\.[A-Za-z]{1,5})(?::(\d{1,9})(?:-(\d{1,9}))?|::\w+)?"
+)
+_WITHIN = re.compile(r"^\s+(?:calls |called by )?(\d{1,9})-(\d{1,9}) ")
 _DEFINES = r"(?:class|def|func|fn|function|interface|struct|enum|trait|type|impl|const|let|var)"
-_TEST = re.compile(
+_NO_ANSWER = re.compile(  # tests and documentation
     r"(^|/)(tests?|testing|__tests__|spec)(/|$)|(^|/)(test_|conftest)|_test\.|\.(test|spec)\."
+    r"|\.(txt|md|rst|adoc|html?|json|ya?ml|toml|cfg|ini|lock)$"
 )
 _COMMON = frozenset(
     """
@@ -268,7 +274,7 @@ class ScriptedAgent:
         worth = query.weight / (1.0 + math.log2(int(counted[2])))
         defines = re.compile(rf"\b{_DEFINES}\b[^=(]*{query.pattern.removeprefix('(?i)')}")
         for path, line, said in _MATCH.findall(text):
-            if _TEST.search(path):
+            if _NO_ANSWER.search(path):
                 continue
             lead = self._leads.setdefault(path, _Lead())
             here = worth * (_DEFINED if defines.search(said) else 1.0)
@@ -305,7 +311,7 @@ class ScriptedAgent:
                 self._place(self._leads[path], start, end, self._leads[path].recalled / 4)
                 continue
             match = _PLACE.match(line)
-            if not match or _TEST.search(match[1]) or not (match[2] or "/" in match[1]):
+            if not match or _NO_ANSWER.search(match[1]) or not (match[2] or "/" in match[1]):
                 continue
             path = match[1]
             lead = self._leads.setdefault(path, _Lead())
@@ -324,7 +330,7 @@ class ScriptedAgent:
         held = sum(term.weight for term in self._in_title if term.text.lower() in said)
         for match in _PLACE.finditer(line) if held else ():
             path = match[1]
-            if _TEST.search(path) or not (match[2] or "/" in path):
+            if _NO_ANSWER.search(path) or not (match[2] or "/" in path):
                 continue
             lead = self._leads.setdefault(path, _Lead())
             lead.recalled = max(lead.recalled, _RECALLED * held / whole)
@@ -335,7 +341,7 @@ class ScriptedAgent:
     def _mention(self, path: str, line: int, weight: float) -> None:
         """Count for a file that the issue names it; an absolute path is cut at a package's name."""
         path = re.sub(r"^.*/(?:site|dist)-packages/|^\.?/+", "", path.replace("\\", "/"))
-        if _TEST.search(path):
+        if _NO_ANSWER.search(path):
             return
         lead = self._leads.setdefault(path, _Lead())
         lead.found["issue"] = max(lead.found.get("issue", 0.0), weight)
@@ -464,7 +470,7 @@ class ScriptedAgent:
     def _submit(self, names: set[str]) -> Reply:
         ranked = [path for path in self._ranked() if self._leads[path].read] or self._ranked()
         if not ranked:
-            return self._call("submit", {"files": []})
+            return Reply("I found nothing to submit.")
         least = self._evidence(ranked[0]) * _SHARE
         chosen = [path for path in ranked[:3] if self._evidence(path) >= least]
         reply = self._call("submit", {"files": chosen})
@@ -477,8 +483,9 @@ class ScriptedAgent:
         lead = self._leads[path]
         start, end = max(lead.read, key=lambda lines: lead.places.get(lines, 0.0))
         said = " ".join(term.text for term in self._terms[:8])
-        text = f"{self._title[:160]}: the place to look at is {path}:{start}-{end} ({said})."
-        return (ToolCall(f"c{self._steps}w", WRITE, {"text": text, "anchors": [path]}),)
+        place = f"{path}:{start}-{end}"
+        text = f"{self._title[:160]}: the place to look at is {place} ({said})."
+        return (ToolCall(f"c{self._steps}w", WRITE, {"text": text, "anchors": [place]}),)
 
     def _call(self, name: str, arguments: dict[str, object]) -> Reply:
         call = ToolCall(f"c{self._steps}", name, arguments)

@@ -6,9 +6,12 @@ repository as it stands; nothing is written, and nothing outside of it is read.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,11 @@ MOST_MATCHES = 100  # lines of one grep
 MOST_LINES = 400  # of one read
 MOST_ENTRIES = 200  # of one folder
 MOST_SUBMITTED = 3  # files
-_LONGEST_LINE = 200  # characters
+_LONGEST_LINE = 200  # characters that a grep shows
+_LONGEST_READ = 500  # and a read: no code that people write has longer lines
 _LONGEST_PATTERN = 300
+_LONGEST_GREP = 10.0  # seconds of computing; a repository takes well below one
+_LONGEST_ERROR = 500  # characters; what was given may be of any length
 _LARGEST_FILE = 1 << 20  # bytes; larger ones are no code that people write
 
 SUBMIT = "submit"
@@ -77,15 +83,26 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self._inside: dict[Path, bool] = {}
         listed = git(self.root, "ls-files", "-z").split("\0")
         self.files = tuple(
             sorted(p for p in listed if has_grammar(language_of(p)) and self._is_text(p))
         )
         self._texts: dict[str, str] = {}
+        self._lowered: dict[str, str] = {}
+        self._lines: dict[str, tuple[str, ...]] = {}
 
     def _is_text(self, path: str) -> bool:
         file = self.root / path
+        if not path.isprintable() or not self._is_inside(file.parent):
+            return False
         return file.is_file() and not file.is_symlink() and file.stat().st_size <= _LARGEST_FILE
+
+    def _is_inside(self, folder: Path) -> bool:
+        """Tell whether no link leads to a folder: the files of git do not lie behind one."""
+        if folder not in self._inside:
+            self._inside[folder] = folder.resolve() == folder
+        return self._inside[folder]
 
     def text(self, path: str) -> str:
         """Return a file's text; what is not UTF-8 is replaced."""
@@ -93,33 +110,63 @@ class Tree:
             self._texts[path] = (self.root / path).read_bytes().decode("utf-8", "replace")
         return self._texts[path]
 
+    def _lower(self, path: str) -> str:
+        if path not in self._lowered:
+            self._lowered[path] = self.text(path).lower()
+        return self._lowered[path]
+
     def matches(self, pattern: re.Pattern[str], path: str = "") -> dict[str, list[int]]:
-        """Return the numbers of the lines that match, each once, by file."""
+        """Return the numbers of the lines where a match begins, each once, by file.
+
+        Blank space in front does not count: `^\\s*def` begins where `def` stands.
+        """
         below = path.strip("/")
+        literal = required(pattern.pattern)
         found: dict[str, list[int]] = {}
         for file in self.files:
             if below and file != below and not file.startswith(f"{below}/"):
+                continue
+            if literal and literal not in self._lower(file):
                 continue
             text = self.text(file)
             lines: list[int] = []
             number, start = 1, 0
             for match in pattern.finditer(text):
-                number += text.count("\n", start, match.start())
-                start = match.start()
+                begin = match.start() + _blank_before(match[0])
+                if begin == len(text) and text[-1:] in ("", "\n"):
+                    break  # behind the last line
+                number += text.count("\n", start, begin)
+                start = begin
                 if not lines or lines[-1] != number:
                     lines.append(number)
             if lines:
                 found[file] = lines
         return found
 
-    @lru_cache(maxsize=64)  # noqa: B019 - a tree lives as long as its task
     def lines(self, path: str) -> tuple[str, ...]:
-        """Return a file's lines without their ends."""
-        return tuple(self.text(path).splitlines())
+        """Return a file's lines without their ends; they end where editors and git say."""
+        if path not in self._lines:
+            lines = self.text(path).split("\n")
+            lines = lines if lines[-1] else lines[:-1]
+            self._lines[path] = tuple(line.removesuffix("\r") for line in lines)
+        return self._lines[path]
 
     def tidy(self, path: str) -> str:
         """Return a path as the repository names it: slashes, no dots in front."""
         return re.sub(r"^(\./)+|/+$", "", path.strip().replace("\\", "/")).lstrip("/")
+
+
+def required(pattern: str) -> str:
+    """Return letters in small print that every match of a pattern holds, "" if none are certain.
+
+    Files without them need not be searched: many times faster where case does not matter.
+    """
+    plain = re.sub(r"\\[^xuUN0-9]", " ", pattern.removeprefix("(?i)"))
+    if re.search(r"\\|\||\(\?|\)[?*{]|\[\^?\]", plain):
+        return ""
+    bare = re.sub(r"\{[^}]*\}", "{", re.sub(r"\[[^\]]*\]", " ", plain))
+    runs = re.findall(r"[A-Za-z0-9_]+(?![A-Za-z0-9_?*{])", bare)
+    return max((run.lower() for run in runs), key=len, default="")
 
 
 class Toolbox:
@@ -143,14 +190,17 @@ class Toolbox:
         try:
             return self._answer[call.name](call.arguments)
         except _Wrong as error:
-            return f"Error: {error}"
+            said = str(error)[:_LONGEST_ERROR]
+            return f"Error: {said.encode('utf-8', 'replace').decode('utf-8')}"
 
     def submitted(self, call: ToolCall) -> tuple[str, ...]:
         """Return the files of a call of `submit`, as the repository names them."""
         files = call.arguments.get("files")
         if isinstance(files, str):
             files = [files]
-        named = [self._tree.tidy(path) for path in files or () if isinstance(path, str)]
+        if not isinstance(files, list | tuple):
+            return ()
+        named = [self._tree.tidy(path) for path in files if isinstance(path, str)]
         return tuple(dict.fromkeys(filter(None, named)))[:MOST_SUBMITTED]
 
     def _list_dir(self, given: Mapping[str, Any]) -> str:
@@ -175,18 +225,22 @@ class Toolbox:
         try:
             if len(written) > _LONGEST_PATTERN:
                 raise _Wrong(f"the pattern is longer than {_LONGEST_PATTERN} characters.")
-            pattern = re.compile(written, re.MULTILINE)
-        except (re.error, OverflowError) as error:
+            with warnings.catch_warnings(action="ignore"):
+                pattern = re.compile(written, re.MULTILINE)
+        except (re.error, OverflowError, RecursionError) as error:
             raise _Wrong(f"this is no regular expression: {error}.") from None
         path = self._tree.tidy(_text(given, "path", ""))
-        found = self._tree.matches(pattern, "" if path == "." else path)
+        path = "" if path == "." else path
+        if path and not any(f == path or f.startswith(f"{path}/") for f in self._tree.files):
+            raise _Wrong(f"there is no file or folder {path} with source files.")
+        with _in_time():
+            found = self._tree.matches(pattern, path)
         if not found:
             return "No matches."
         shown = [
             f"{file}:{number}: {self._tree.lines(file)[number - 1].strip()[:_LONGEST_LINE]}"
             for file, numbers in found.items()
             for number in numbers
-            if number <= len(self._tree.lines(file))
         ]
         said = f"{len(shown)} lines in {len(found)} files"
         if len(shown) > MOST_MATCHES:
@@ -202,7 +256,11 @@ class Toolbox:
         last = min(_number(given, "end_line", len(lines)), first + MOST_LINES - 1, len(lines))
         if first > len(lines):
             raise _Wrong(f"{path} has {len(lines)} lines.")
-        shown = [f"{number}\t{lines[number - 1]}" for number in range(first, last + 1)]
+        if last < first:
+            raise _Wrong("end_line is before start_line.")
+        shown = [
+            f"{number}\t{lines[number - 1][:_LONGEST_READ]}" for number in range(first, last + 1)
+        ]
         return "\n".join([*shown, f"(lines {first}-{last} of {len(lines)} of {path})"])
 
     def _submit(self, given: Mapping[str, Any]) -> str:
@@ -213,6 +271,39 @@ class Toolbox:
 
 class _Wrong(Exception):
     """A call that cannot be answered; says why."""
+
+
+def _blank_before(match: str) -> int:
+    """Return how many blank characters a match begins with, 0 if it is nothing but blank."""
+    return len(match) - len(match.lstrip() or match)
+
+
+@contextlib.contextmanager
+def _in_time() -> Iterator[None]:
+    """Stop a search that would not end, as (a+)+$ may.
+
+    The processor's time is counted, not the clock's: the answer is the same on a busy machine. No
+    other way stops them all: which patterns take for ever cannot be seen by their looks alone.
+    Outside of the main thread and on Windows there is no such clock, and no limit.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _Wrong(
+            "the pattern takes too long. Leave out repeats inside of repeats, as in (a+)+, and "
+            "repeats that go over lines."
+        )
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _LONGEST_GREP)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def _text(given: Mapping[str, Any], name: str, otherwise: str | None = None) -> str:

@@ -8,14 +8,16 @@ get there, since their memory is in another folder and another process.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from stratum import Memory, StratumError, load
 from stratum.models import Progress
@@ -38,6 +40,9 @@ from stratum_bench.retrieval_worker import Leak, check, gold_of
 from stratum_bench.scaffold import Given, Question, run_episode
 from stratum_bench.trace import Asked, Called, Ended, Event, Started
 
+if TYPE_CHECKING:
+    from stratum_bench.agent_chat import ChatAgent
+
 # Each group is asked by a process of its own: the arms of one share a memory, one after the other.
 GROUPS = (("stratum", "file"), ("bare", "off-topic"), ("oracle", "wrong"))
 ARMS = ("bare", "file", "stratum", "oracle", "wrong", "off-topic")
@@ -45,6 +50,7 @@ _TELL_EVERY = 20.0  # seconds
 
 Say = Callable[[Event | str], None]
 Written = Mapping[str, Any]  # the arguments of a call that wrote a note
+Planted = tuple[str, list[str]]  # a note that is made for a task: its text and its anchors
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +74,33 @@ class AgentSpec:
     def agent(self, text: str, tree: Tree) -> Agent:
         """Return a new agent for a task."""
         if self.kind == "chat":
-            from stratum_bench.agent_chat import ChatAgent, key_from
-
-            return ChatAgent(
-                self.model,
-                base_url=self.base_url,
-                key=key_from(os.environ, self.base_url),
-                seed=self.seed,
-                stream=self.stream,
-            )
+            return self._chat()
 
         def common(pattern: str) -> int:
             return sum(not is_test(path) for path in tree.matches(re.compile(pattern)))
 
         return ScriptedAgent(text, PROFILES[self.profile], common, self.budget)
+
+    def require(self) -> None:
+        """Make sure that agents can be made.
+
+        Raises:
+            InvalidInput: The address is none, or there is no key for it.
+            Unavailable: The client library is not installed.
+        """
+        if self.kind == "chat":
+            self._chat().close()
+
+    def _chat(self) -> ChatAgent:
+        from stratum_bench.agent_chat import ChatAgent, key_from
+
+        return ChatAgent(
+            self.model,
+            base_url=self.base_url,
+            key=key_from(os.environ, self.base_url),
+            seed=self.seed,
+            stream=self.stream,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +123,20 @@ class Part:
 
 def work(part: Part, say: Say) -> None:
     """Do a part in a process of its own; each (task, arm) that is left gets an end."""
-    with _Worker(part, say) as worker:
-        for task in part.tasks:
+    try:
+        worker = _Worker(part, say)
+    except (StratumError, OSError) as error:
+        for task, arm in itertools.product(part.tasks, part.arms):
+            if (task.id, arm) not in part.done:
+                _tell_failed(task, arm, error, say)
+        return
+    owed = [
+        number
+        for number, task in enumerate(part.tasks, start=1)
+        if any((task.id, arm) not in part.done for arm in part.arms)
+    ]
+    with worker:
+        for task in part.tasks[: max(owed, default=0)]:
             worker.ask(task)
 
 
@@ -119,6 +150,24 @@ def failed(task: str, arm: str, reason: str) -> tuple[Started, Ended]:
     return Started(task, arm), Ended(task, arm, (), "ERROR", f"error: {reason}")
 
 
+def _plant(memory: Memory, notes: Iterable[Planted], names: dict[str, str]) -> None:
+    """Write notes as an agent would, so that their ids get stable names, too."""
+    with MemoryTools(memory, names=names) as tools:
+        for text, anchors in notes:
+            answer, refused = tools.call(WRITE, {"text": text, "anchors": anchors})
+            if refused:
+                raise _Unfit(f"A note for the arm was refused: {answer}")
+
+
+def _tell_failed(task: Task, arm: str, error: StratumError | OSError, say: Say) -> None:
+    if isinstance(error, StratumError):
+        reason = f"{error.message} {error.hint}".strip()
+    else:
+        reason = f"{error.filename} cannot be used: {error.strerror}. Give another --work folder."
+    for event in failed(task.id, arm, reason):
+        say(event)
+
+
 class _Worker(contextlib.AbstractContextManager["_Worker"]):
     def __init__(self, part: Part, say: Say) -> None:
         self._part, self._say = part, say
@@ -129,7 +178,6 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         self._learned_in: list[str] = []  # texts of the notes of earlier tasks, oldest first
         self._names: dict[str, str] = {}
         self._stack = contextlib.ExitStack()
-        self._rng = random.Random(part.seed)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -137,24 +185,29 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
     def ask(self, task: Task) -> None:
         left = [arm for arm in self._part.arms if (task.id, arm) not in self._part.done]
         again = self._part.written.get(task.id, ()) if "stratum" in self._part.arms else ()
-        if not left and not again:
-            return
+        has_index = bool(set(self._part.arms) - {"bare", "off-topic"})
+        if not left and not has_index:
+            return  # else its tree is indexed all the same: what is found later depends on it
         try:
             self._checkout.go(task.base_commit)
             tree = Tree(self._checkout.root)
             missing = [path for path in task.gold_files if path not in tree.files]
             if missing:
                 raise _Unfit(f"{missing[0]} is not in the tree, or its contents are missing")
-            if set(self._part.arms) - {"bare", "off-topic"}:
+            if has_index:
                 self._index(task)
         except StratumError as error:
-            self._fail(task, left, f"{error.message} {error.hint}".strip())
+            for arm in left:
+                _tell_failed(task, arm, error, self._say)
             return
         before = list(self._learned_in)
         for arm in self._part.arms:
             if arm in left:
-                with self._given(arm, task, tree, before) as given:
-                    self._run(given, task, tree)
+                try:
+                    with self._given(arm, task, tree, before) as given:
+                        self._run(given, task, tree)
+                except StratumError as error:
+                    _tell_failed(task, arm, error, self._say)
             elif arm == "stratum":
                 self._write_again(again)
 
@@ -168,11 +221,6 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
 
         agent = self._part.spec.agent(task.text, tree)
         run_episode(agent, question, given, tree, emit)
-
-    def _fail(self, task: Task, arms: Iterable[str], reason: str) -> None:
-        for arm in arms:
-            for event in failed(task.id, arm, reason):
-                self._say(event)
 
     # the memory
 
@@ -220,56 +268,56 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         elif arm == "off-topic":
             with self._off_topic() as tools:
                 yield Given(arm, tools)
-        else:
-            assert self._memory is not None
-            if arm != "stratum":
-                for text, anchors in self._planted(arm, task, tree, self._memory):
-                    self._memory.write(text, anchors=anchors)
-            with self._tools(self._memory) as tools:
+        elif arm == "stratum":
+            with self._tools(self._names) as tools:
                 yield Given(arm, tools)
-            if arm != "stratum":
-                forget_all(self._memory)
+        else:
+            names: dict[str, str] = {}  # those of the task alone: nothing of it stays
+            try:
+                _plant(self._indexed, self._planted(arm, task, tree), names)
+                with self._tools(names) as tools:
+                    yield Given(arm, tools)
+            finally:
+                forget_all(self._indexed)
 
-    def _tools(self, memory: Memory) -> MemoryTools:
+    @property
+    def _indexed(self) -> Memory:
+        assert self._memory is not None
+        return self._memory
+
+    def _tools(self, names: dict[str, str]) -> MemoryTools:
         if self._part.spec.mcp:
-            return MemoryTools(environ=self._environ, cwd=self._checkout.root, names=self._names)
-        return MemoryTools(memory, names=self._names)
+            return MemoryTools(environ=self._environ, cwd=self._checkout.root, names=names)
+        return MemoryTools(self._indexed, names=names)
 
     @contextlib.contextmanager
     def _off_topic(self) -> Iterator[MemoryTools]:
         """Give a memory of a project that has nothing to do with the task."""
         home, root = self._part.folder / "off-topic-home", self._part.folder / "off-topic"
+        shutil.rmtree(home, ignore_errors=True)  # else it would speak of the project before
         environ = server_environ(home, self._part.embedder)
-        notes = make_project(root)
+        notes = [(text, [anchor]) for text, anchor in make_project(root)]
         with Memory(load(environ), root, resident=True) as memory:
             memory.index(vectors=self._part.embedder != "none")
-            forget_all(memory)
-            for text, anchor in notes:
-                memory.write(text, anchors=[anchor])
-            if self._part.spec.mcp:
-                with MemoryTools(environ=environ, cwd=root) as tools:
-                    yield tools
-            else:
-                with MemoryTools(memory) as tools:
-                    yield tools
+            names: dict[str, str] = {}
+            _plant(memory, notes, names)
+            given = {"environ": environ, "cwd": root} if self._part.spec.mcp else {"memory": memory}
+            with MemoryTools(**given, names=names) as tools:
+                yield tools
 
     def _write_again(self, written: Sequence[Written]) -> None:
         """Write the notes of a task that was answered in an earlier part of the run."""
-        assert self._memory is not None
-        with MemoryTools(self._memory, names=self._names) as tools:
+        with MemoryTools(self._indexed, names=self._names) as tools:
             for arguments in written:
                 tools.call(WRITE, arguments)
                 self._learned_in.append(str(arguments.get("text", "")))
 
-    def _planted(
-        self, arm: str, task: Task, tree: Tree, memory: Memory
-    ) -> list[tuple[str, list[str]]]:
+    def _planted(self, arm: str, task: Task, tree: Tree) -> list[Planted]:
         """Return the notes of an arm whose memory is made for the task: text and anchors."""
         title = task.text.partition("\n")[0].strip()[:200]
         if arm == "oracle":
-            places = list(
-                dict.fromkeys(f"{path}::{name}" for path, name in gold_of(memory, task.edits))
-            )
+            symbols = gold_of(self._indexed, task.edits)
+            places = list(dict.fromkeys(f"{path}::{name}" for path, name in symbols))
             named = {place.partition("::")[0] for place in places}
             places += [path for path in task.gold_files if path not in named]
             return [(f"{title}: this is decided in {' and '.join(places[:8])}.", places[:8])]

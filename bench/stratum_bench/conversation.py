@@ -20,8 +20,11 @@ _PER_MESSAGE = 4
 
 @lru_cache(maxsize=4096)
 def count(text: str) -> int:
-    """Return the tokens of a text; what looks like a control token counts as plain text."""
-    return int(toktok.batch_count([text], ENCODING)[0])
+    """Return the tokens of a text; what looks like a control token counts as plain text.
+
+    Half a pair of surrogates, as a model may write in JSON, counts as what is sent in its place.
+    """
+    return int(toktok.batch_count([text.encode("utf-8", "replace").decode()], ENCODING)[0])
 
 
 def definition(tool: Tool) -> str:
@@ -85,7 +88,8 @@ class Conversation:
             if call.name in self._memory_tools
         )
         spent = self._memory + of_memory
-        self._answers_memory |= {c.id for c in reply.calls if c.name in self._memory_tools}
+        # of this reply alone: some endpoints begin the ids anew with each one
+        self._answers_memory = {c.id for c in reply.calls if c.name in self._memory_tools}
         self.messages.append(Message("assistant", reply.text, reply.calls))
         self._sent = self._prompt + output  # an endpoint has read the prompt and written the rest
         self._prompt += output + _PER_MESSAGE

@@ -57,7 +57,7 @@ _NOTES = (
     ("Sunny beds dry out after two days; the others bear four.", "herbarium/watering.py::is_dry"),
     ("Plants that are ripe leave the bed when they are harvested.", "herbarium/beds.py::Bed"),
 )
-_AUTHOR = ("-c", "user.name=bench", "-c", "user.email=bench@example.org")
+_BY = "bench <bench@example.org> 1767225600 +0000"  # one date: its commit is the same each time
 
 
 def make_project(root: Path) -> list[tuple[str, str]]:
@@ -69,5 +69,7 @@ def make_project(root: Path) -> list[tuple[str, str]]:
         file.write_text(text, encoding="utf-8")
     git(root, "init", "--quiet", "--initial-branch=main")
     git(root, "add", ".")
-    git(root, *_AUTHOR, "commit", "--quiet", "--message=A garden")
+    told = f"tree {git(root, 'write-tree').strip()}\nauthor {_BY}\ncommitter {_BY}\n\nA garden\n"
+    commit = git(root, "hash-object", "-t", "commit", "-w", "--stdin", stdin=told).strip()
+    git(root, "update-ref", "HEAD", commit)
     return list(_NOTES)

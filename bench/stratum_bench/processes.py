@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -74,7 +74,7 @@ class Hand:
 
 def side_by_side(
     parts: Sequence[_Part], start: Callable[[_Part], Hand], jobs: int
-) -> Iterator[tuple[_Part, Any]]:
+) -> Generator[tuple[_Part, Any], None, None]:
     """Yield what processes say of their parts, at most `jobs` of them at once, in any order.
 
     The last that is said of a part is the exit status of its process. All processes are ended when

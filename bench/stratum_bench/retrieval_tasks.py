@@ -5,6 +5,7 @@ Owns what a task is, which instances are reserved and which lines were edited. K
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -124,6 +125,12 @@ def in_order(tasks: Collection[Task]) -> list[Task]:
 def hash_of(content: bytes) -> str:
     """Return the SHA-256 of what tasks were read from."""
     return hashlib.sha256(content).hexdigest()
+
+
+def hash_of_tasks(tasks: Sequence[Task]) -> str:
+    """Return the SHA-256 of tasks that were made; it is the same in every process."""
+    told = [dataclasses.asdict(task) | {"leaks": sorted(task.leaks)} for task in tasks]
+    return hash_of(json.dumps(told).encode())
 
 
 def innermost(symbols: Sequence[Symbol], edits: Sequence[Edit]) -> dict[str, set[int]]:

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from stratum import StratumError
 from stratum.paths import is_test
@@ -22,6 +23,7 @@ from stratum_bench.trace import Asked, Called, Ended, Started
 MOST_STEPS = 60
 _MOST_NUDGES = 2
 _KEPT = 600  # characters of each text that a trace keeps
+_SCANNED = 8_000  # characters that are scrubbed for it: a secret may begin in what is kept
 _RECALLED = re.compile(r"(?:[\w.+@-]+/)*[\w.+@-]+\.[A-Za-z]{1,5}\b")
 
 PROMPT = """\
@@ -73,8 +75,9 @@ def run_episode(agent: Agent, question: Question, given: Given, tree: Tree, emit
         reason = "context"
     except StratumError as error:
         reason = f"error: {error.message} {error.hint}".strip()
+    named = tuple(p if p in tree.files else redact(p).text for p in episode.submitted)
     end = Ended(
-        question.id, given.arm, episode.submitted,
+        question.id, given.arm, named,
         outcome_of(question.gold, episode.submitted, tree.files, episode.noted, reason),
         reason, tuple(episode.recalled), episode.learned,
     )  # fmt: skip
@@ -184,7 +187,7 @@ class _Episode:
         size = self._conversation.add(Message("tool", text, call_id=call.id))
         self._emit(
             Called(
-                self._question.id, self._given.arm, self._step, call.name, _scrubbed(call),
+                self._question.id, self._given.arm, self._step, _shown(call.name), _scrubbed(call),
                 of_memory, len(text), size, ms, _shown(text), failed,
             )
         )  # fmt: skip
@@ -202,16 +205,23 @@ class _Episode:
         self.noted += _RECALLED.findall(notes_in(text))
 
 
-def _scrubbed(call: ToolCall) -> dict[str, object]:
+def _scrubbed(call: ToolCall) -> dict[str, Any]:
     """Return the arguments as a trace may keep them: whole, to write notes anew from them."""
-    return {
-        name: redact(value).text if isinstance(value, str) else value
-        for name, value in call.arguments.items()
-    }
+    return {redact(name).text: _masked(value) for name, value in call.arguments.items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value).text
+    if isinstance(value, list | tuple):
+        return [_masked(one) for one in value]
+    if isinstance(value, dict):
+        return {redact(str(name)).text: _masked(one) for name, one in value.items()}
+    return value
 
 
 def _shown(text: str) -> str:
-    return redact(text[:_KEPT]).text
+    return redact(text[:_SCANNED]).text[:_KEPT]
 
 
 def _ms_since(began: float) -> float:

@@ -137,10 +137,13 @@ def from_line(line: str) -> Event:
     Raises:
         ValueError: The line is no event.
     """
-    told = json.loads(line)
-    if not isinstance(told, dict) or told.get("event") not in _KINDS:
+    try:
+        told = json.loads(line)
+    except RecursionError:
+        raise ValueError("no event") from None
+    kind: Any = _KINDS.get(str(told.pop("event", ""))) if isinstance(told, dict) else None
+    if kind is None:
         raise ValueError("no event")
-    kind: Any = _KINDS[told.pop("event")]
     known = {one.name for one in dataclasses.fields(kind)}
     values = {
         name: tuple(value) if isinstance(value, list) else value
@@ -157,7 +160,7 @@ def from_line(line: str) -> Event:
 def complete_events(path: Path) -> Iterator[Event]:
     """Yield the events of a file up to the first line that is none, as a kill may leave."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return
     for line in text.split("\n")[:-1]:
