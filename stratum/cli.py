@@ -661,14 +661,17 @@ def serve(project: str) -> int:
     stratum bench --repo .
     stratum bench report ~/.local/share/stratum/bench/own-1 --format html --output report.html
     stratum bench retrieval --repo . --mine 30
-    stratum bench --help
+    stratum bench run --help
 """,
     settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @_json_option
 def bench(arguments: tuple[str, ...], as_json: bool) -> int:
-    """Show what memory saves an agent, or measure something else: ARGUMENTS name it."""
+    """Show what memory saves an agent; ARGUMENTS are options, or another benchmark and its own.
+
+    Also compare, report and replay, which read what a run has left.
+    """
     try:
         from stratum_bench.__main__ import main as run_bench
     except ModuleNotFoundError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stratum_bench import off_topic
 from stratum_bench.agent_memory import (
     FILE_BUDGET,
     WRITE,
@@ -284,7 +285,7 @@ def test_the_other_project_is_the_same_each_time(tmp_path: Path) -> None:
     packs, commits = [], []
     for number in range(2):
         root = tmp_path / "off-topic"
-        notes = make_project(root)
+        make_project(root)
         assert git(root, "status", "--porcelain") == ""
         commits.append(git(root, "log", "--format=%H %an %ae %cI %s"))
         environ = server_environ(tmp_path / f"home-{number}", "hashing")
@@ -292,7 +293,7 @@ def test_the_other_project_is_the_same_each_time(tmp_path: Path) -> None:
             memory.index()
             names: dict[str, str] = {}
             with MemoryTools(memory, names=names) as tools:
-                for text, anchor in notes:
+                for text, anchor in off_topic.NOTES:
                     assert not tools.call(WRITE, {"text": text, "anchors": [anchor]})[1]
                 packs.append(tools.call("memory_pack", {"task": "when are dry beds watered"}))
         time.sleep(1.1)  # another second of the clock, by which commits are named

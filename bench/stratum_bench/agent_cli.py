@@ -86,7 +86,7 @@ def _add_run(commands: Any, program: str) -> None:
     agent.add_argument("--budget", type=_positive, default=1_200, help="tokens of a pack")
     agent.add_argument("--embedder", choices=("none", "hashing", "bundled"), default="none")
     run.add_argument("--out", type=Path, metavar="DIR", help="the trace; goes on where it was")
-    run.add_argument("--work", type=Path, metavar="DIR", help="clones and indexes, kept for later")
+    run.add_argument("--work", type=Path, metavar="DIR", help="where clones and memories are left")
     run.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N")
     run.add_argument("--seed", type=int, default=1)
     run.add_argument("--json", action="store_true", help="print JSON instead of tables")

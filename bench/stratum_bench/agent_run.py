@@ -76,7 +76,7 @@ def run(plan: Plan, repos: Path, out: Path, *, work_folder: Path | None = None) 
         plan: What is run.
         repos: A folder of clones with their histories, or one of them; never changed.
         out: The folder of the trace; one that holds a part of an equal run is completed.
-        work_folder: Where clones and memories are kept for later runs; else they are dropped.
+        work_folder: Where clones and memories are made and left; else they are dropped.
 
     Raises:
         NotFound: There is no clone of a repository.

@@ -12,10 +12,12 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from stratum.grammars import has_grammar, language_of
+from stratum.paths import is_test
 from stratum_bench.agent import Tool, ToolCall
 from stratum_bench.retrieval_checkout import git
 
@@ -91,6 +93,7 @@ class Tree:
         self._texts: dict[str, str] = {}
         self._lowered: dict[str, str] = {}
         self._lines: dict[str, tuple[str, ...]] = {}
+        self._spread: dict[str, int] = {}
 
     def _is_text(self, path: str) -> bool:
         file = self.root / path
@@ -110,38 +113,45 @@ class Tree:
             self._texts[path] = (self.root / path).read_bytes().decode("utf-8", "replace")
         return self._texts[path]
 
-    def _lower(self, path: str) -> str:
-        if path not in self._lowered:
-            self._lowered[path] = self.text(path).lower()
-        return self._lowered[path]
-
     def matches(self, pattern: re.Pattern[str], path: str = "") -> dict[str, list[int]]:
-        """Return the numbers of the lines where a match begins, each once, by file.
-
-        Blank space in front does not count: `^\\s*def` begins where `def` stands.
-        """
+        """Return the numbers of the lines with a match, by file; none spans two, as in grep."""
         below = path.strip("/")
-        literal = required(pattern.pattern)
         found: dict[str, list[int]] = {}
         for file in self.files:
-            if below and file != below and not file.startswith(f"{below}/"):
-                continue
-            if literal and literal not in self._lower(file):
-                continue
-            text = self.text(file)
-            lines: list[int] = []
-            number, start = 1, 0
-            for match in pattern.finditer(text):
-                begin = match.start() + _blank_before(match[0])
-                if begin == len(text) and text[-1:] in ("", "\n"):
-                    break  # behind the last line
-                number += text.count("\n", start, begin)
-                start = begin
-                if not lines or lines[-1] != number:
-                    lines.append(number)
-            if lines:
-                found[file] = lines
+            if not below or file == below or file.startswith(f"{below}/"):
+                numbers = list(self._matching(pattern, file))
+                if numbers:
+                    found[file] = numbers
         return found
+
+    def _matching(self, pattern: re.Pattern[str], path: str) -> Iterator[int]:
+        literal = required(pattern.pattern)
+        lines = self._holding(path, literal) if literal else enumerate(self.lines(path), 1)
+        return (number for number, line in lines if pattern.search(line))
+
+    def _holding(self, path: str, literal: str) -> Iterator[tuple[int, str]]:
+        """Yield the lines of a file that hold a text in small print, with their numbers."""
+        if path not in self._lowered:
+            self._lowered[path] = self.text(path).lower()
+        text = self._lowered[path]
+        number, start, at = 1, 0, text.find(literal)
+        while at >= 0:
+            number += text.count("\n", start, at)
+            yield number, self.lines(path)[number - 1]
+            start = at
+            end = text.find("\n", at)
+            at = text.find(literal, end) if end >= 0 else -1
+
+    def spread(self, pattern: str) -> int:
+        """Return how many files match a pattern, tests left out; kept, as many agents may ask."""
+        if pattern not in self._spread:
+            compiled = re.compile(pattern)
+            self._spread[pattern] = sum(
+                any(True for _ in self._matching(compiled, path))
+                for path in self.files
+                if not is_test(path)
+            )
+        return self._spread[pattern]
 
     def lines(self, path: str) -> tuple[str, ...]:
         """Return a file's lines without their ends; they end where editors and git say."""
@@ -156,15 +166,21 @@ class Tree:
         return re.sub(r"^(\./)+|/+$", "", path.strip().replace("\\", "/")).lstrip("/")
 
 
+@lru_cache(maxsize=256)
 def required(pattern: str) -> str:
     """Return letters in small print that every match of a pattern holds, "" if none are certain.
 
-    Files without them need not be searched: many times faster where case does not matter.
+    Lines without them need not be searched: many times faster where case does not matter.
     """
-    plain = re.sub(r"\\[^xuUN0-9]", " ", pattern.removeprefix("(?i)"))
-    if re.search(r"\\|\||\(\?|\)[?*{]|\[\^?\]", plain):
+    plain = re.sub(r"\\[^xuUN0-9]", " ", pattern)
+    if re.search(r"\\|\[\^?\]|\(\?[a-zA-Z]*x", plain):
         return ""
-    bare = re.sub(r"\{[^}]*\}", "{", re.sub(r"\[[^\]]*\]", " ", plain))
+    bare, groups = re.sub(r"\[[^\]]*\]", " ", plain), 1
+    while groups:  # what stands in brackets may be left out or be one of several
+        bare, groups = re.subn(r"\([^()]*\)", " ", bare)
+    bare = re.sub(r"\{[^}]*\}", "{", bare)
+    if "|" in bare:
+        return ""
     runs = re.findall(r"[A-Za-z0-9_]+(?![A-Za-z0-9_?*{])", bare)
     return max((run.lower() for run in runs), key=len, default="")
 
@@ -226,7 +242,7 @@ class Toolbox:
             if len(written) > _LONGEST_PATTERN:
                 raise _Wrong(f"the pattern is longer than {_LONGEST_PATTERN} characters.")
             with warnings.catch_warnings(action="ignore"):
-                pattern = re.compile(written, re.MULTILINE)
+                pattern = re.compile(written)
         except (re.error, OverflowError, RecursionError) as error:
             raise _Wrong(f"this is no regular expression: {error}.") from None
         path = self._tree.tidy(_text(given, "path", ""))
@@ -271,11 +287,6 @@ class Toolbox:
 
 class _Wrong(Exception):
     """A call that cannot be answered; says why."""
-
-
-def _blank_before(match: str) -> int:
-    """Return how many blank characters a match begins with, 0 if it is nothing but blank."""
-    return len(match) - len(match.lstrip() or match)
 
 
 @contextlib.contextmanager

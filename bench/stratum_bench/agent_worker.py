@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import os
 import random
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ from stratum_bench.agent_memory import (
 )
 from stratum_bench.agent_scripted import PROFILES, ScriptedAgent
 from stratum_bench.agent_tools import Tree
-from stratum_bench.off_topic import make_project
+from stratum_bench.off_topic import NOTES, make_project
 from stratum_bench.retrieval_checkout import Checkout
 from stratum_bench.retrieval_tasks import Task
 from stratum_bench.retrieval_worker import Leak, check, gold_of
@@ -76,10 +75,7 @@ class AgentSpec:
         if self.kind == "chat":
             return self._chat()
 
-        def common(pattern: str) -> int:
-            return sum(not is_test(path) for path in tree.matches(re.compile(pattern)))
-
-        return ScriptedAgent(text, PROFILES[self.profile], common, self.budget)
+        return ScriptedAgent(text, PROFILES[self.profile], tree.spread, self.budget)
 
     def require(self) -> None:
         """Make sure that agents can be made.
@@ -171,12 +167,15 @@ def _tell_failed(task: Task, arm: str, error: StratumError | OSError, say: Say) 
 class _Worker(contextlib.AbstractContextManager["_Worker"]):
     def __init__(self, part: Part, say: Say) -> None:
         self._part, self._say = part, say
+        # made anew: a memory that has seen other trees and notes may order equals otherwise
+        shutil.rmtree(part.folder, ignore_errors=True)
         self._checkout = Checkout(part.source, part.folder / "clone")
-        self._home = part.folder / "home"
-        self._environ = server_environ(self._home, part.embedder)
+        self._environ = server_environ(part.folder / "home", part.embedder)
         self._memory: Memory | None = None
         self._learned_in: list[str] = []  # texts of the notes of earlier tasks, oldest first
         self._names: dict[str, str] = {}
+        self._tree: tuple[str, Tree] | None = None
+        self._elsewhere: Memory | None = None
         self._stack = contextlib.ExitStack()
 
     def __exit__(self, *_: object) -> None:
@@ -190,7 +189,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
             return  # else its tree is indexed all the same: what is found later depends on it
         try:
             self._checkout.go(task.base_commit)
-            tree = Tree(self._checkout.root)
+            tree = self._tree_at(task.base_commit)
             missing = [path for path in task.gold_files if path not in tree.files]
             if missing:
                 raise _Unfit(f"{missing[0]} is not in the tree, or its contents are missing")
@@ -211,6 +210,12 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
             elif arm == "stratum":
                 self._write_again(again)
 
+    def _tree_at(self, commit: str) -> Tree:
+        """Return the tree that stands there, the same one for tasks of the same commit."""
+        if self._tree is None or self._tree[0] != commit:
+            self._tree = commit, Tree(self._checkout.root)
+        return self._tree[1]
+
     def _run(self, given: Given, task: Task, tree: Tree) -> None:
         question = Question(task.id, task.text, task.gold_files)
 
@@ -229,8 +234,6 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         if self._memory is None:
             memory = Memory(load(self._environ), self._checkout.root, resident=True)
             self._memory = self._stack.enter_context(memory)
-            memory.index(vectors=False, report=self._teller(task))
-            forget_all(memory)  # those of a run that was broken off are written again in their turn
         report = self._memory.index(
             vectors=self._part.embedder != "none", report=self._teller(task)
         )
@@ -293,17 +296,21 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
     @contextlib.contextmanager
     def _off_topic(self) -> Iterator[MemoryTools]:
         """Give a memory of a project that has nothing to do with the task."""
-        home, root = self._part.folder / "off-topic-home", self._part.folder / "off-topic"
-        shutil.rmtree(home, ignore_errors=True)  # else it would speak of the project before
-        environ = server_environ(home, self._part.embedder)
-        notes = [(text, [anchor]) for text, anchor in make_project(root)]
-        with Memory(load(environ), root, resident=True) as memory:
+        root = self._part.folder / "off-topic"
+        environ = server_environ(self._part.folder / "off-topic-home", self._part.embedder)
+        if self._elsewhere is None:
+            make_project(root)
+            memory = Memory(load(environ), root, resident=True)
+            self._elsewhere = self._stack.enter_context(memory)
             memory.index(vectors=self._part.embedder != "none")
-            names: dict[str, str] = {}
-            _plant(memory, notes, names)
-            given = {"environ": environ, "cwd": root} if self._part.spec.mcp else {"memory": memory}
-            with MemoryTools(**given, names=names) as tools:
-                yield tools
+        names: dict[str, str] = {}
+        forget_all(self._elsewhere)
+        _plant(self._elsewhere, [(text, [anchor]) for text, anchor in NOTES], names)
+        given: dict[str, Any] = {"memory": self._elsewhere}
+        if self._part.spec.mcp:
+            given = {"environ": environ, "cwd": root}
+        with MemoryTools(**given, names=names) as tools:
+            yield tools
 
     def _write_again(self, written: Sequence[Written]) -> None:
         """Write the notes of a task that was answered in an earlier part of the run."""

@@ -53,15 +53,15 @@ def turn(heap, weeks):
     return heap.rested >= weeks and heap.warmth < 30
 ''',
 }
-_NOTES = (
+NOTES = (
     ("Sunny beds dry out after two days; the others bear four.", "herbarium/watering.py::is_dry"),
     ("Plants that are ripe leave the bed when they are harvested.", "herbarium/beds.py::Bed"),
 )
 _BY = "bench <bench@example.org> 1767225600 +0000"  # one date: its commit is the same each time
 
 
-def make_project(root: Path) -> list[tuple[str, str]]:
-    """Make the project in `root`, anew each time, and return its notes with their anchors."""
+def make_project(root: Path) -> None:
+    """Make the project in `root`, anew each time."""
     shutil.rmtree(root, ignore_errors=True)
     for path, text in _FILES.items():
         file = root / path
@@ -72,4 +72,3 @@ def make_project(root: Path) -> list[tuple[str, str]]:
     told = f"tree {git(root, 'write-tree').strip()}\nauthor {_BY}\ncommitter {_BY}\n\nA garden\n"
     commit = git(root, "hash-object", "-t", "commit", "-w", "--stdin", stdin=told).strip()
     git(root, "update-ref", "HEAD", commit)
-    return list(_NOTES)

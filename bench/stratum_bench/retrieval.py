@@ -244,7 +244,7 @@ def alone_in(work: Path) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise Unavailable(
-                    f"Another run works in {work}.", hint="Wait for it, or give another --work."
+                    f"Another run works in {work}.", hint="Wait for it, or give another folder."
                 ) from None
         yield
 
