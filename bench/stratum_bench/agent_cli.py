@@ -107,7 +107,7 @@ def _run(options: argparse.Namespace, program: str) -> None:
     from stratum_bench.agent_worker import AgentSpec
     from stratum_bench.compare import compare
     from stratum_bench.compare_html import as_html
-    from stratum_bench.compare_report import as_json, as_markdown, as_text
+    from stratum_bench.compare_report import as_json, as_markdown, as_text, headline
 
     if options.agent == "chat" and not (options.model and options.base_url):
         raise InvalidInput(
@@ -149,7 +149,8 @@ def _run(options: argparse.Namespace, program: str) -> None:
     print(as_text(comparison))
     for line in skipped:
         print(f"left out: {line}")
-    print(f"\nTraces, and this as report.md and report.html: {out}")
+    print(f"\n{headline(comparison)}")  # again: on a terminal the first lines are out of sight
+    print(f"Traces, and this as report.md and report.html: {out}")
     print(f"Step by step: {program} replay {out}")
     if suite == "stdlib":
         print(f"Your own code is where memory pays: {program} --repo .")

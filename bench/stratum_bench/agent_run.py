@@ -96,6 +96,7 @@ def run(plan: Plan, repos: Path, out: Path, *, work_folder: Path | None = None) 
         if trace.kept:
             progress(f"{len(trace.kept)} answers are there already")
         _Course(plan, sources, work_folder.resolve(), trace).go()
+        progress(f"{len(given) * len(plan.arms)} answers are there")
         return trace.finish(plan.arms)
 
 
@@ -154,7 +155,7 @@ class _Course:
             with contextlib.closing(words):  # whatever happens here, no process is left behind
                 for part, said in words:
                     if isinstance(said, str):
-                        progress(said)
+                        progress(said, passing=True)
                     elif isinstance(said, int):
                         self._bury(part, said)
                     else:
@@ -170,8 +171,10 @@ class _Course:
             self._done.add((event.task, event.arm))
             if event.arm == "stratum":
                 self._written[event.task] = self._begun[event.task]
-            told = f"{event.outcome} {event.reason if event.outcome == 'ERROR' else ''}".strip()
-            progress(f"{len(self._done)} of {self._all}  {event.task} {event.arm}: {told}")
+            wrong = event.outcome == "ERROR"
+            told = f"{event.outcome} {event.reason if wrong else ''}".strip()
+            said = f"{len(self._done)} of {self._all}  {event.task} {event.arm}: {told}"
+            progress(said, passing=not wrong)
 
     def _bury(self, part: Part, status: int) -> None:
         """Mark the first (task, arm) that a process owes as failed; the rest is tried again."""

@@ -237,6 +237,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         report = self._memory.index(
             vectors=self._part.embedder != "none", report=self._teller(task)
         )
+        self._memory.warm_up()  # cold answers are ordered otherwise: all are to be warm
         check(self._checkout, self._memory, task, report.commits)
         self._check_notes(self._memory)
 
@@ -303,6 +304,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
             memory = Memory(load(environ), root, resident=True)
             self._elsewhere = self._stack.enter_context(memory)
             memory.index(vectors=self._part.embedder != "none")
+        self._elsewhere.warm_up()
         names: dict[str, str] = {}
         forget_all(self._elsewhere)
         _plant(self._elsewhere, [(text, [anchor]) for text, anchor in NOTES], names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -105,9 +106,17 @@ def environment() -> dict[str, str | int | float]:
     }
 
 
-def progress(text: str) -> None:
-    """Say on stderr how far the measurement is; stdout carries only results."""
-    print(text, file=sys.stderr, flush=True)
+def progress(text: str, *, passing: bool = False) -> None:
+    """Say on stderr how far the measurement is; stdout carries only results.
+
+    What is `passing` gives its line on a terminal to what is said next.
+    """
+    if not sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
+        return
+    width = shutil.get_terminal_size().columns - 1
+    shown, end = (text[:width], "") if passing else (text, "\n")
+    print(f"\r\x1b[K{shown}", end=end, file=sys.stderr, flush=True)
 
 
 def as_text(result: Result) -> str:
