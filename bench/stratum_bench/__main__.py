@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stratum import InvalidInput, StratumError, Unavailable
 from stratum_bench import agent_cli
+from stratum_bench.agent_cli import names, positive
 from stratum_bench.measure import Result, as_text, progress
 
 if TYPE_CHECKING:
@@ -178,25 +179,25 @@ def _parser(program: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     agent_cli.add_commands(commands, program)
     start = _command(commands, "start", "time from process start to the first answers over stdio")
-    start.add_argument("--runs", type=_positive, help="rounds; each starts every rival once")
+    start.add_argument("--runs", type=positive, help="rounds; each starts every rival once")
     _add_embedder(start, "bundled")
     search = _command(commands, "search", "time and recall of searches beside plain scans")
     search.add_argument("--records", type=_sizes, help="sizes in order, as 1000,10000,50000")
-    search.add_argument("--queries", type=_positive, help="queries of each of the two kinds")
+    search.add_argument("--queries", type=positive, help="queries of each of the two kinds")
     _add_embedder(search, "hashing")
     durability = _command(commands, "durability", "kill -9 of writers; many writers at once")
-    durability.add_argument("--kills", type=_positive)
-    durability.add_argument("--processes", type=_positive)
-    durability.add_argument("--writes", type=_positive, help="of each process")
+    durability.add_argument("--kills", type=positive)
+    durability.add_argument("--processes", type=positive)
+    durability.add_argument("--writes", type=positive, help="of each process")
     index = _command(commands, "index", "what a real repository costs, in a clone of it")
     index.add_argument("--repo", type=Path, required=True, help="a clone with its history")
-    index.add_argument("--apart", type=_positive, help="commits between two trees")
-    index.add_argument("--trees", type=_positive, help="successive trees that share one memory")
-    index.add_argument("--notes", type=_positive, help="judged at once")
+    index.add_argument("--apart", type=positive, help="commits between two trees")
+    index.add_argument("--trees", type=positive, help="successive trees that share one memory")
+    index.add_argument("--notes", type=positive, help="judged at once")
     truth = _command(commands, "truth", "stale notes served and fresh ones withheld, in clones")
     truth.add_argument("--repos", type=Path, required=True, help="folder that holds clones")
     truth.add_argument("--only", nargs="+", default=(), metavar="NAME", help="of these clones")
-    truth.add_argument("--notes", type=_positive, help="for each pair of commits")
+    truth.add_argument("--notes", type=positive, help="for each pair of commits")
     truth.add_argument("--distance", type=_sizes, help="commits between, as 10,100,500")
     truth.add_argument("--part", action="append", choices=("history", "purpose"))
     truth.add_argument("--disagreements", type=Path, metavar="FILE", help="as JSON lines")
@@ -219,23 +220,17 @@ def _add_retrieval(commands: Any) -> None:
     retrieval.add_argument("--tasks", type=Path, action="append", metavar="FILE.jsonl", default=[])
     retrieval.add_argument("--repos", type=Path, metavar="DIR", help="folder that holds clones")
     retrieval.add_argument("--repo", type=Path, metavar="PATH", help="tasks from its own history")
-    retrieval.add_argument(
-        "--mine", type=_positive, default=50, metavar="N", help="so many of them"
-    )
+    retrieval.add_argument("--mine", type=positive, default=50, metavar="N", help="so many of them")
     retrieval.add_argument("--gold-lines", type=Path, metavar="FILE", help="lines edited")
     retrieval.add_argument("--work", type=Path, metavar="DIR", help="kept for later runs")
     retrieval.add_argument("--out", type=Path, metavar="DIR", help="where results.jsonl goes")
-    retrieval.add_argument("--arms", type=_names, default=(), metavar="A,B", help="all unless said")
+    retrieval.add_argument("--arms", type=names, default=(), metavar="A,B", help="all unless said")
     retrieval.add_argument("--only", nargs="+", default=(), metavar="REPO", help="of these")
-    retrieval.add_argument("--limit", type=_positive, metavar="N", help="tasks, drawn by the seed")
-    retrieval.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N")
+    retrieval.add_argument("--limit", type=positive, metavar="N", help="tasks, drawn by the seed")
+    retrieval.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N")
     retrieval.add_argument("--seed", type=int, default=1)
     retrieval.add_argument("--embedder", choices=("bundled", "hashing", "none"), default="bundled")
     retrieval.add_argument("--json", action="store_true", help="print JSON instead of tables")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
 
 
 def _command(commands: Any, name: str, meaning: str) -> argparse.ArgumentParser:
@@ -250,15 +245,8 @@ def _add_embedder(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--embedder", choices=("hashing", "bundled"), default=default)
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
 def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(_positive(part) for part in text.split(","))
+    sizes = tuple(positive(part) for part in text.split(","))
     if list(sizes) != sorted(set(sizes)):
         raise argparse.ArgumentTypeError("sizes must grow, each above the one before")
     return sizes

@@ -66,12 +66,12 @@ def _add_run(commands: Any, program: str) -> None:
     )  # fmt: skip
     tasks = run.add_argument_group("tasks (the standard library unless said)")
     tasks.add_argument("--repo", type=Path, metavar="PATH", help="fixes from its own history")
-    tasks.add_argument("--mine", type=_positive, default=_MINED, metavar="N", help="so many")
+    tasks.add_argument("--mine", type=positive, default=_MINED, metavar="N", help="so many")
     tasks.add_argument("--tasks", type=Path, action="append", metavar="FILE.jsonl", default=[])
     tasks.add_argument("--repos", type=Path, metavar="DIR", help="clones of their repositories")
     tasks.add_argument("--gold-lines", type=Path, metavar="FILE", help="lines edited, for oracle")
     tasks.add_argument("--only", nargs="+", default=(), metavar="REPO", help="of these")
-    tasks.add_argument("--limit", type=_positive, metavar="N", help="tasks, drawn by the seed")
+    tasks.add_argument("--limit", type=positive, metavar="N", help="tasks, drawn by the seed")
     agent = run.add_argument_group("agent")
     agent.add_argument("--agent", choices=("scripted", "chat"), default="scripted")
     agent.add_argument(
@@ -81,13 +81,13 @@ def _add_run(commands: Any, program: str) -> None:
     agent.add_argument("--model", default="", help="of --agent chat")
     agent.add_argument("--base-url", default="", metavar="URL", help="of --agent chat, up to /v1")
     agent.add_argument("--stream", action="store_true", help="let the endpoint answer in pieces")
-    agent.add_argument("--arms", type=_names, default=(), metavar="A,B", help="all unless said")
+    agent.add_argument("--arms", type=names, default=(), metavar="A,B", help="all unless said")
     agent.add_argument("--mcp", action="store_true", help="reach the memory through its server")
-    agent.add_argument("--budget", type=_positive, default=1_200, help="tokens of a pack")
+    agent.add_argument("--budget", type=positive, default=1_200, help="tokens of a pack")
     agent.add_argument("--embedder", choices=("none", "hashing", "bundled"), default="none")
     run.add_argument("--out", type=Path, metavar="DIR", help="the trace; goes on where it was")
     run.add_argument("--work", type=Path, metavar="DIR", help="where clones and memories are left")
-    run.add_argument("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N")
+    run.add_argument("--jobs", type=positive, default=os.cpu_count() or 1, metavar="N")
     run.add_argument("--seed", type=int, default=1)
     run.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
@@ -248,11 +248,17 @@ def _new_folder(suite: str) -> Path:
     return folder
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names(text: str) -> tuple[str, ...]:
+    """Return the names of a list such as "a,b"."""
     return tuple(name for name in text.split(",") if name)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Return a number from 1 on.
+
+    Raises:
+        argparse.ArgumentTypeError: It is less.
+    """
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
