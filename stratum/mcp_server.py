@@ -98,7 +98,6 @@ _OPEN, _CLOSE = "<recalled>", "</recalled>"
 _MARK = re.compile(r"<(?=\s*/?\s*recalled)", re.IGNORECASE)
 _NOTHING = "Nothing found."
 _TOO_SMALL = "The budget is too small for an answer."
-_ESCAPED = 0.9  # of a budget: what is left when the line ends of a text are written in JSON
 _LISTED = 200  # symbols or files of one outline
 _MAX_AGENT = 64  # characters of a client's name
 _GENERIC = "Stratum failed: the log on stderr says why."

@@ -22,11 +22,11 @@ from stratum_bench.agent_memory import (
     forget_all,
     notes_in,
     notes_of,
-    server_environ,
     static_file,
 )
 from stratum_bench.conversation import count
 from stratum_bench.off_topic import make_project
+from stratum_bench.retrieval_worker import environ_for
 
 from stratum import Memory, Unavailable, load
 from stratum.mcp_server import build_server
@@ -94,7 +94,7 @@ def test_a_failure_is_told_from_an_answer(tools: MemoryTools) -> None:
 
 def told(root: Path, home: Path) -> list[str]:
     """Return all that memory answers to a fixed dialogue on a fresh home."""
-    environ = server_environ(home, "hashing")
+    environ = environ_for(home, "hashing")
     with Memory(load(environ), root) as memory:
         memory.index()
         with MemoryTools(memory) as tools:
@@ -167,7 +167,7 @@ def test_what_a_pack_says_that_it_costs_is_no_less_than_it_does(
 
 
 def test_over_stdio_memory_says_what_it_says_in_process(repository: Path, tmp_path: Path) -> None:
-    environ = server_environ(tmp_path / "home", "hashing")
+    environ = environ_for(tmp_path / "home", "hashing")
     task = {"task": "expired carts are never dropped", "budget": 900}
     names: dict[str, str] = {}
     with Memory(load(environ), repository) as memory:
@@ -193,7 +193,7 @@ def test_over_stdio_memory_says_what_it_says_in_process(repository: Path, tmp_pa
 
 
 def test_a_server_that_does_not_start_is_an_outage(repository: Path, tmp_path: Path) -> None:
-    environ = server_environ(tmp_path / "home", "hashing") | {"PYTHONHOME": str(tmp_path)}
+    environ = environ_for(tmp_path / "home", "hashing") | {"PYTHONHOME": str(tmp_path)}
     with pytest.raises(Unavailable), MemoryTools(environ=environ, cwd=repository):
         pass
 
@@ -214,7 +214,7 @@ def test_the_environment_of_a_server_has_nothing_of_its_users_own(
     monkeypatch.setenv("STRATUM_AUTHOR", "Ada")
     monkeypatch.setenv("STRATUM_TEAM", "x")
     monkeypatch.setenv("SOME_API_KEY", "x")
-    environ = server_environ(tmp_path, "hashing")
+    environ = environ_for(tmp_path, "hashing")
     assert set(environ) <= {
         "PATH", "HOME", "LANG", "STRATUM_HOME", "STRATUM_EMBED_MODEL", "STRATUM_AUTHOR",
         "STRATUM_OFFLINE",
@@ -288,7 +288,7 @@ def test_the_other_project_is_the_same_each_time(tmp_path: Path) -> None:
         make_project(root)
         assert git(root, "status", "--porcelain") == ""
         commits.append(git(root, "log", "--format=%H %an %ae %cI %s"))
-        environ = server_environ(tmp_path / f"home-{number}", "hashing")
+        environ = environ_for(tmp_path / f"home-{number}", "hashing")
         with Memory(load(environ), root) as memory:
             memory.index()
             names: dict[str, str] = {}

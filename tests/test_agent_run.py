@@ -29,6 +29,7 @@ from stratum_bench.trace import (
     RunStarted,
     Started,
     TaskGiven,
+    TraceFile,
     episodes,
     read_events,
 )
@@ -395,6 +396,26 @@ def test_a_task_whose_process_dies_spares_the_others(
     assert isinstance(file, Started)
     assert isinstance(other, Started)
     assert file.file == other.file > 0
+
+
+def test_what_was_learned_stays_known_whatever_other_arms_do_meanwhile(
+    depot: Depot, tmp_path: Path
+) -> None:
+    plan = plan_of(depot, "bare", "stratum")
+    first = plan.tasks[0].id
+    learned = {"text": "Look at depot/courier.py.", "anchors": ["depot/courier.py"]}
+    with TraceFile(tmp_path / "out", agent_run.header(plan), ()) as trace:
+        course = agent_run._Course(plan, {plan.tasks[0].repo: depot.repository}, tmp_path, trace)
+        for event in (
+            Started(first, "stratum"),
+            Called(first, "stratum", 1, "memory_write", learned, True, 10, 3),
+            Started(first, "bare"),  # from another process
+            Ended(first, "stratum", (), "MISS", "submitted"),
+        ):
+            course._hear(event)
+        [part] = [part for part in course._parts() if "stratum" in part.arms]
+    assert part.written[first] == [learned]
+    assert part.done == {(first, "stratum")}
 
 
 def test_no_process_is_left_when_the_trace_cannot_be_written(

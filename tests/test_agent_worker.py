@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stratum_bench.agent_memory import notes_of, server_environ
+from stratum_bench.agent_memory import notes_of
 from stratum_bench.agent_worker import AgentSpec, Part, is_write, work
 from stratum_bench.retrieval_tasks import Task, load_tasks
+from stratum_bench.retrieval_worker import environ_for
 from stratum_bench.trace import Called, Ended, Event, Started
 
 from stratum import Filters, Memory, load
@@ -48,12 +49,12 @@ def tasks(depot: Depot) -> tuple[Task, ...]:
 
 def part_of(depot: Depot, folder: Path, tasks: tuple[Task, ...], *arms: str, **more: Any) -> Part:
     spec = AgentSpec(profile="unfamiliar", budget=BUDGET)
-    return Part(depot.repository, folder, tasks, arms, spec, "none", 1, **more)
+    return Part(depot.repository, folder, tasks, arms, spec, "none", **more)
 
 
 def store_of(folder: Path, project: str = "clone") -> Memory:
     """Open the memory of a part as another process would."""
-    return Memory(load(server_environ(folder / "home", "none")), folder / project)
+    return Memory(load(environ_for(folder / "home", "none")), folder / project)
 
 
 def worked(part: Part, also: Callable[[Event], None] = lambda event: None) -> list[Event]:

@@ -19,7 +19,7 @@ from stratum_bench.agent_cli import names, positive
 from stratum_bench.measure import Result, as_text, progress
 
 if TYPE_CHECKING:
-    from stratum_bench.retrieval_tasks import Task
+    pass
 
 _PROGRAM = "python -m stratum_bench"
 _READER_GONE = 141  # as a shell says it of a program that SIGPIPE ended
@@ -138,7 +138,12 @@ def _run(options: argparse.Namespace) -> Result:
 def _retrieval(options: argparse.Namespace) -> Result:
     from stratum_bench import retrieval
 
-    tasks, files = _tasks(options)
+    if not options.repo and not (options.tasks and options.repos):
+        raise InvalidInput(
+            "No tasks are given.",
+            hint="Give --tasks with --repos, or --repo for tasks from its own history.",
+        )
+    tasks, files = agent_cli.given_tasks(options)
     plan = retrieval.Plan(
         tasks=tuple(
             retrieval.chosen(tasks, only=options.only, limit=options.limit, seed=options.seed)
@@ -150,28 +155,6 @@ def _retrieval(options: argparse.Namespace) -> Result:
         files=files,
     )
     return retrieval.run(plan, options.repo or options.repos, work=options.work, out=options.out)
-
-
-def _tasks(options: argparse.Namespace) -> tuple[list[Task], dict[str, str]]:
-    """Return the tasks that were given or mined, and a hash of each source of them by its name."""
-    from stratum_bench.retrieval_mined import mined_tasks
-    from stratum_bench.retrieval_tasks import hash_of, hash_of_tasks, load_tasks
-
-    if options.repo and (options.tasks or options.repos or options.gold_lines):
-        raise InvalidInput(
-            "--repo makes its own tasks.", hint="Leave --tasks, --repos and --gold-lines out."
-        )
-    if options.repo:
-        mined = mined_tasks(options.repo, options.mine)
-        return mined, {f"{mined[0].repo}, mined": hash_of_tasks(mined)}
-    if not (options.tasks and options.repos):
-        raise InvalidInput(
-            "No tasks are given.",
-            hint="Give --tasks with --repos, or --repo for tasks from its own history.",
-        )
-    given = [*options.tasks, *([options.gold_lines] if options.gold_lines else [])]
-    found = load_tasks(options.tasks, options.gold_lines)
-    return found, {file.name: hash_of(file.read_bytes()) for file in given}
 
 
 def _parser(program: str) -> argparse.ArgumentParser:

@@ -9,13 +9,16 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stratum import InvalidInput, load
 from stratum_bench.measure import progress
+
+if TYPE_CHECKING:
+    from stratum_bench.retrieval_tasks import Task
 
 COMMANDS = ("run", "compare", "replay", "report")
 _FORMATS = ("text", "markdown", "json", "html")
@@ -139,7 +142,7 @@ def _run(options: argparse.Namespace, program: str) -> None:
         )
         out = options.out or _new_folder(suite)
         progress(f"traces: {out}   (broken off? go on with --out {out})")
-        events = agent_run.run(plan, repos, out, work_folder=options.work or scratch / "work")
+        events = agent_run.run(plan, repos, out, work_folder=options.work)
     comparison = compare(events, seed=options.seed)
     (out / "report.md").write_text(as_markdown(comparison), encoding="utf-8")
     (out / "report.html").write_text(as_html(comparison, events), encoding="utf-8")
@@ -161,34 +164,48 @@ def _tasks(
 ) -> tuple[list[Any], dict[str, str], Path, tuple[str, ...]]:
     """Return the tasks, a hash of each source of them, their clones, and what was left out."""
     from stratum_bench.retrieval import chosen
-    from stratum_bench.retrieval_mined import mined_tasks
-    from stratum_bench.retrieval_tasks import hash_of, hash_of_tasks, load_tasks
+    from stratum_bench.retrieval_tasks import hash_of_tasks
     from stratum_bench.suite_stdlib import make_repository, stdlib_tasks
 
     skipped: list[str] = []
-    if options.repo and (options.tasks or options.repos or options.gold_lines):
-        raise InvalidInput(
-            "--repo makes its own tasks.", hint="Leave --tasks, --repos and --gold-lines out."
-        )
-    if bool(options.tasks) != bool(options.repos):
+    if not options.repo and bool(options.tasks) != bool(options.repos):
         raise InvalidInput(
             "Tasks and clones go together.", hint="Give --tasks with --repos, or neither."
         )
-    if suite == "own":
-        found, repos = mined_tasks(options.repo, options.mine), options.repo
-        files = {f"{found[0].repo}, mined": hash_of_tasks(found)}
-    elif suite == "swebench":
-        found, repos = load_tasks(options.tasks, options.gold_lines, skipped.append), options.repos
-        given = [*options.tasks, *([options.gold_lines] if options.gold_lines else [])]
-        files = {file.name: hash_of(file.read_bytes()) for file in given}
-    else:
+    if suite == "stdlib":
         repos = scratch / "stdlib"
         found = stdlib_tasks(make_repository(repos))
         files = {"stdlib": hash_of_tasks(found)}
+    else:
+        repos = options.repo or options.repos
+        found, files = given_tasks(options, skipped.append)
     for line in skipped:
         progress(f"left out: {line}")
     tasks = chosen(found, only=options.only, limit=options.limit, seed=options.seed)
     return tasks, files, repos, tuple(skipped)
+
+
+def given_tasks(
+    options: argparse.Namespace, skip: Callable[[str], None] | None = None
+) -> tuple[list[Task], dict[str, str]]:
+    """Return the tasks of --repo or --tasks, and a hash of each source of them by its name.
+
+    Raises:
+        InvalidInput: Both are given; also what `mined_tasks` and `load_tasks` raise.
+    """
+    from stratum_bench.retrieval_mined import mined_tasks
+    from stratum_bench.retrieval_tasks import hash_of, hash_of_tasks, load_tasks
+
+    if options.repo and (options.tasks or options.repos or options.gold_lines):
+        raise InvalidInput(
+            "--repo makes its own tasks.", hint="Leave --tasks, --repos and --gold-lines out."
+        )
+    if options.repo:
+        mined = mined_tasks(options.repo, options.mine)
+        return mined, {f"{mined[0].repo}, mined": hash_of_tasks(mined)}
+    given = [*options.tasks, *([options.gold_lines] if options.gold_lines else [])]
+    found = load_tasks(options.tasks, options.gold_lines, skip)
+    return found, {file.name: hash_of(file.read_bytes()) for file in given}
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import sys
 import time
@@ -190,14 +189,3 @@ def static_file(texts: Iterable[str], budget: int = FILE_BUDGET) -> str:
             break
         kept.append(line)
     return _FILE_HEAD + "".join(kept) if kept else ""
-
-
-def server_environ(home: Path, embedder: str) -> dict[str, str]:
-    """Return the environment of a memory in `home` that has nothing of its user's own."""
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
-    return kept | {
-        "STRATUM_HOME": str(home),
-        "STRATUM_EMBED_MODEL": embedder,
-        "STRATUM_AUTHOR": "bench",
-        "STRATUM_OFFLINE": "1",
-    }

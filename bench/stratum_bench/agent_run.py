@@ -11,6 +11,7 @@ import platform
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -32,6 +33,7 @@ from stratum_bench.trace import Called, Ended, Event, Started, TaskGiven, TraceF
 
 _SILENCE = {"scripted": 900.0, "chat": 3600.0}  # seconds after which a process is given up
 _TITLE = 120  # characters
+_PARTS = "parts"  # a folder of our own in that of the work: what is in it is made anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def header(plan: Plan) -> dict[str, Any]:
         **model,
         "memory": "stdio" if spec.mcp else "in process",
         "seed": spec.seed,
-        "tokenizer": f"{ENCODING} (toktok-rs {_version('toktok-rs')})",
+        "tokenizer": f"{ENCODING} (toktok-rs {version('toktok-rs')})",
         "embedder": embedder.fingerprint if embedder else plan.embedder,
         "limits": {
             "steps": MOST_STEPS,
@@ -141,7 +143,6 @@ class _Course:
     ) -> None:
         self._plan, self._sources, self._folder, self._trace = plan, sources, folder, trace
         self._written: dict[str, list[dict[str, Any]]] = {}
-        self._begun: dict[str, list[dict[str, Any]]] = {}
         self._done = set(trace.kept)
         self._all = len(plan.tasks) * len(plan.arms)
         for (task, arm), episode in trace.kept.items():
@@ -163,14 +164,12 @@ class _Course:
 
     def _hear(self, event: Started | Called | Ended) -> None:
         self._trace.add(event)
-        if isinstance(event, Started):
-            self._begun[event.task] = []
-        if is_write(event) and event.arm == "stratum":
-            self._begun[event.task].append(event.arguments)
+        if event.arm == "stratum" and isinstance(event, Started):
+            self._written[event.task] = []
+        if event.arm == "stratum" and is_write(event):
+            self._written[event.task].append(event.arguments)
         if isinstance(event, Ended):
             self._done.add((event.task, event.arm))
-            if event.arm == "stratum":
-                self._written[event.task] = self._begun[event.task]
             wrong = event.outcome == "ERROR"
             told = f"{event.outcome} {event.reason if wrong else ''}".strip()
             said = f"{len(self._done)} of {self._all}  {event.task} {event.arm}: {told}"
@@ -196,11 +195,11 @@ class _Course:
                 own = {(task.id, arm) for task in tasks for arm in arms}
                 if own <= self._done:
                     continue
-                folder = self._folder / repo.replace("/", "__") / str(number)
+                folder = self._folder / _PARTS / repo.replace("/", "__") / str(number)
                 parts.append(
                     Part(
                         source, folder, tasks, arms, self._plan.spec, self._plan.embedder,
-                        self._plan.spec.seed, frozenset(own & self._done),
+                        frozenset(own & self._done),
                         {task.id: self._written.get(task.id, []) for task in tasks},
                     )
                 )  # fmt: skip
@@ -219,9 +218,3 @@ def _shown(address: str) -> str:
     """Return an address without what may be secret in it: user, password and query."""
     parts = urlsplit(address)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

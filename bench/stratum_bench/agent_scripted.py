@@ -25,9 +25,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from stratum_bench.agent import Message, Reply, Tool, ToolCall
+from stratum_bench.agent_memory import WRITE
 
 MEMORY = "memory_pack"
-WRITE = "memory_write"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,12 @@ import itertools
 import os
 import random
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from stratum import Memory, StratumError, load
-from stratum.models import Progress
 from stratum.paths import is_test
 from stratum_bench.agent import Agent
 from stratum_bench.agent_memory import (
@@ -27,7 +25,6 @@ from stratum_bench.agent_memory import (
     MemoryTools,
     forget_all,
     notes_of,
-    server_environ,
     static_file,
 )
 from stratum_bench.agent_scripted import PROFILES, ScriptedAgent
@@ -35,7 +32,7 @@ from stratum_bench.agent_tools import Tree
 from stratum_bench.off_topic import NOTES, make_project
 from stratum_bench.retrieval_checkout import Checkout
 from stratum_bench.retrieval_tasks import Task
-from stratum_bench.retrieval_worker import Leak, check, gold_of
+from stratum_bench.retrieval_worker import Leak, check, environ_for, gold_of, teller
 from stratum_bench.scaffold import Given, Question, run_episode
 from stratum_bench.trace import Asked, Called, Ended, Event, Started
 
@@ -45,7 +42,6 @@ if TYPE_CHECKING:
 # Each group is asked by a process of its own: the arms of one share a memory, one after the other.
 GROUPS = (("stratum", "file"), ("bare", "off-topic"), ("oracle", "wrong"))
 ARMS = ("bare", "file", "stratum", "oracle", "wrong", "off-topic")
-_TELL_EVERY = 20.0  # seconds
 
 Say = Callable[[Event | str], None]
 Written = Mapping[str, Any]  # the arguments of a call that wrote a note
@@ -112,7 +108,6 @@ class Part:
     arms: tuple[str, ...]
     spec: AgentSpec
     embedder: str
-    seed: int
     done: frozenset[tuple[str, str]] = frozenset()
     written: Mapping[str, Sequence[Written]] = field(default_factory=dict)
 
@@ -170,7 +165,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         # made anew: a memory that has seen other trees and notes may order equals otherwise
         shutil.rmtree(part.folder, ignore_errors=True)
         self._checkout = Checkout(part.source, part.folder / "clone")
-        self._environ = server_environ(part.folder / "home", part.embedder)
+        self._environ = environ_for(part.folder / "home", part.embedder)
         self._memory: Memory | None = None
         self._learned_in: list[str] = []  # texts of the notes of earlier tasks, oldest first
         self._names: dict[str, str] = {}
@@ -235,7 +230,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
             memory = Memory(load(self._environ), self._checkout.root, resident=True)
             self._memory = self._stack.enter_context(memory)
         report = self._memory.index(
-            vectors=self._part.embedder != "none", report=self._teller(task)
+            vectors=self._part.embedder != "none", report=teller(self._say, task)
         )
         self._memory.warm_up()  # cold answers are ordered otherwise: all are to be warm
         check(self._checkout, self._memory, task, report.commits)
@@ -250,17 +245,6 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
                     "A note is in the memory that no agent wrote in an earlier task.",
                     hint="Give another --work folder.",
                 )
-
-    def _teller(self, task: Task) -> Callable[[Progress], None]:
-        told = time.monotonic()
-
-        def tell(at: Progress) -> None:
-            nonlocal told
-            if time.monotonic() - told >= _TELL_EVERY:
-                told = time.monotonic()
-                self._say(f"{task.id}: {at.phase} {at.done:,} of {at.total:,}")
-
-        return tell
 
     @contextlib.contextmanager
     def _given(self, arm: str, task: Task, tree: Tree, before: Sequence[str]) -> Iterator[Given]:
@@ -298,7 +282,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
     def _off_topic(self) -> Iterator[MemoryTools]:
         """Give a memory of a project that has nothing to do with the task."""
         root = self._part.folder / "off-topic"
-        environ = server_environ(self._part.folder / "off-topic-home", self._part.embedder)
+        environ = environ_for(self._part.folder / "off-topic-home", self._part.embedder)
         if self._elsewhere is None:
             make_project(root)
             memory = Memory(load(environ), root, resident=True)
@@ -339,7 +323,7 @@ class _Worker(contextlib.AbstractContextManager["_Worker"]):
         own = set(task.gold_files)
         there = [path for path in others if path in tree.files and path not in own]
         there = there or [p for p in tree.files if p not in own and not is_test(p)]
-        return random.Random(f"{self._part.seed} {task.id}").choice(there) if there else ""
+        return random.Random(f"{self._part.spec.seed} {task.id}").choice(there) if there else ""
 
 
 class _Unfit(StratumError):

@@ -57,18 +57,32 @@ class Answer:
 
 
 def settings_for(home: Path, embedder: str, threads: int) -> Settings:
-    """Return the settings of a memory below `home` that has nothing of its user's own."""
-    kept = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-    return load(
-        kept
-        | {
-            "STRATUM_HOME": str(home),
-            "STRATUM_EMBED_MODEL": embedder,
-            "STRATUM_AUTHOR": "bench",
-            "STRATUM_OFFLINE": "1",
-            "STRATUM_THREADS": str(threads),
-        }
-    )
+    """Return the settings of a memory in the environment of `environ_for`."""
+    return load(environ_for(home, embedder) | {"STRATUM_THREADS": str(threads)})
+
+
+def environ_for(home: Path, embedder: str) -> dict[str, str]:
+    """Return the environment of a memory below `home` that has nothing of its user's own."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+    return kept | {
+        "STRATUM_HOME": str(home),
+        "STRATUM_EMBED_MODEL": embedder,
+        "STRATUM_AUTHOR": "bench",
+        "STRATUM_OFFLINE": "1",
+    }
+
+
+def teller(say: Callable[[str], None], task: Task) -> Callable[[Progress], None]:
+    """Return what says now and then how far the index of a task is: a first one takes long."""
+    told = time.monotonic()
+
+    def tell(at: Progress) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _TELL_EVERY:
+            told = time.monotonic()
+            say(f"{task.id}: {at.phase} {at.done:,} of {at.total:,}")
+
+    return tell
 
 
 class Worker:
@@ -119,7 +133,7 @@ class Worker:
         began = time.perf_counter()
         # without an embedder there is no use in what comes after the history: its symbols
         vectors = self._settings.embed_model != "none"
-        report = memory.index(report=self._teller(task), vectors=vectors)
+        report = memory.index(report=teller(self._tell, task), vectors=vectors)
         memory.warm_up()
         index_ms = _ms_since(began)
         if report.interrupted or report.vectors_pending:
@@ -142,18 +156,6 @@ class Worker:
                 arm: _judged(answers[arm], task, list(gold)) for arm in self._arms if arm in answers
             },
         }
-
-    def _teller(self, task: Task) -> Callable[[Progress], None]:
-        """Return what tells now and then how far the index of a task is: a first one takes long."""
-        told = time.monotonic()
-
-        def tell(at: Progress) -> None:
-            nonlocal told
-            if time.monotonic() - told >= _TELL_EVERY:
-                told = time.monotonic()
-                self._tell(f"{task.id}: {at.phase} {at.done:,} of {at.total:,}")
-
-        return tell
 
     def _stands(self, path: str) -> bool:
         return (self._checkout.root / path).is_file()
@@ -231,16 +233,6 @@ def packed(memory: Memory, task: Task, gold: Mapping[Symbol, set[int]]) -> Line:
     }
 
 
-def features_of(memory: Memory, text: str, files: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Return for each candidate that a search finds what the score of the file is made of."""
-    found: dict[str, dict[str, float]] = {}
-    for hit in memory.search(text, filters=_CODE, limit=_LIMIT, explain=True).hits:
-        if hit.path and hit.path in files and hit.path not in found:
-            own = {n: share for n, share in hit.why if not n.startswith(_WITHIN)}
-            found[hit.path] = own
-    return found
-
-
 def _searched(memory: Memory, text: str, files: Mapping[str, str]) -> Answer:
     return _of_hits(memory, text, files, vectors_alone=False)
 
@@ -263,7 +255,7 @@ def _of_hits(memory: Memory, text: str, files: Mapping[str, str], *, vectors_alo
     features: dict[str, dict[str, float]] = {}
     for hit in hits:  # the first one of a file tells of it, the others are scaled
         if hit.path and hit.path not in features:
-            features[hit.path] = {n: share for n, share in hit.why if not n.startswith("here: ")}
+            features[hit.path] = {n: share for n, share in hit.why if not n.startswith(_WITHIN)}
     return Answer(list(paths), list(symbols), ms, features)
 
 

@@ -116,7 +116,6 @@ class _Episode:
         memory = given.memory.tools if given.memory else ()
         self._memory_tools = {tool.name for tool in memory}
         self._conversation = Conversation((*TOOLS, *memory), self._memory_tools)
-        self._own = {tool.name for tool in TOOLS}
         self._step = 0
         self.submitted: tuple[str, ...] = ()
         self.recalled: dict[str, None] = {}
