@@ -7,6 +7,7 @@
 #     "mcp>=2.3,<3",
 #     "numpy>=2.0",
 #     "platformdirs>=4.3",
+#     "redis>=6.4,!=8.0.0,<9",
 #     "sqlite-vec>=0.1.9,<0.1.10",
 #     "toktok-rs>=0.3,<0.4",
 #     "tree-sitter>=0.26,<0.27",

@@ -8,6 +8,7 @@ and errors go to stderr.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import gc
 import itertools
@@ -27,7 +28,14 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 import click
 
 from stratum._version import __version__
-from stratum.errors import EmbedderUnavailable, InvalidInput, NotFound, StratumError, Unavailable
+from stratum.errors import (
+    EmbedderUnavailable,
+    InvalidInput,
+    NotFound,
+    StratumError,
+    TeamUnavailable,
+    Unavailable,
+)
 from stratum.models import (
     MODES,
     NOTE_KINDS,
@@ -46,10 +54,12 @@ from stratum.models import (
     Progress,
     SearchResult,
     Status,
+    SyncReport,
     Verdict,
     Written,
     to_plain,
 )
+from stratum.task_cli import task
 
 if TYPE_CHECKING:
     from stratum.config import Settings
@@ -63,6 +73,7 @@ _WIDEST_PLACE = 48  # characters up to which places are padded to a column
 _HERE = "here: "  # before what chose a place in its file
 _LEAST_ABOUT = 32  # characters on a terminal that what is said of a hit needs beside its place
 _ANY_WIDTH = sys.maxsize  # columns of what is no terminal
+_ALL_WAITING = 1_000_000  # notes that a dry run lists at most
 _SKIPPED_NAMES = 3  # names shown for each reason why files were skipped
 _OUTPUT_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -177,8 +188,9 @@ _project_option = click.option(
 def cli(ctx: click.Context) -> None:
     """Remember a codebase for coding agents: index it, search it, keep notes that know their place.
 
-    Everything stays on this machine. Exit codes: 0 done, 1 a check failed, 2 wrong usage or input,
-    3 not found, 4 something that Stratum needs is missing or busy, 130 interrupted.
+    Everything stays on this machine, but for notes of scope `team` where a team's Redis is set.
+    Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 3 not found, 4 something that
+    Stratum needs is missing or busy, 5 claimed by somebody else, 130 interrupted.
     """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
@@ -230,6 +242,7 @@ def index(ctx: click.Context, path: str, no_vectors: bool, as_json: bool) -> int
     stratum search QuerySet.get --path django/db --limit 5
     stratum search flaky --stratum notes --since 30d --json
     stratum search cart total is wrong --explain
+    stratum search --remote --of github.com/acme/shop how are refunds booked
 """)
 @click.argument("query", nargs=-1, required=True)
 @click.option("-n", "--limit", default=10, show_default=True, help="At most so many hits.")
@@ -247,6 +260,13 @@ def index(ctx: click.Context, path: str, no_vectors: bool, as_json: bool) -> int
     "--include-stale", is_flag=True, help="Show notes that no longer hold, with what changed."
 )
 @click.option("--explain", is_flag=True, help="Show what each score is made of.")
+@click.option(
+    "--remote", is_flag=True, help="Ask the team's Redis for notes, instead of this machine."
+)
+@click.option(
+    "--of", metavar="PROJECT", help="With --remote: of another project, such as"
+    " github.com/acme/shop, or `all`."
+)  # fmt: skip
 @_project_option
 @_json_option
 def search(
@@ -255,22 +275,30 @@ def search(
     mode: Mode,
     include_stale: bool,
     explain: bool,
+    remote: bool,
+    of: str | None,
     project: str,
     as_json: bool,
     **wanted: str | None,
 ) -> None:
     """Find code and notes by words and by meaning. QUERY needs no quotes."""
+    if of and not remote:
+        raise InvalidInput("--of needs --remote: this machine's memory is of one project.")
     with _open(project) as memory:
-        if wanted["path"] is not None:
+        if wanted["path"] is not None and not of:
             wanted["path"] = _from_here(memory, wanted["path"])
-        found = memory.search(
-            " ".join(query),
-            filters=Filters(**wanted),
-            limit=limit,
-            mode=mode,
-            include_stale=include_stale,
-            explain=explain,
-        )
+        words, filters = " ".join(query), Filters(**wanted)
+        if remote:
+            found = _search_team(memory, words, filters, of, limit, include_stale)
+        else:
+            found = memory.search(
+                words,
+                filters=filters,
+                limit=limit,
+                mode=mode,
+                include_stale=include_stale,
+                explain=explain,
+            )
     if as_json:
         _print_json(to_plain(found))
     else:
@@ -359,11 +387,35 @@ def write(
 def forget(id_: str, undo: bool, project: str, as_json: bool) -> None:
     """Bury a note so that no search finds it, or bring it back."""
     with _open(project) as memory:
-        written = memory.forget(id_, undo=undo)
-    if as_json:
-        _print_json(to_plain(written))
-    else:
-        click.echo(f"{written.note.id}  {written.action}")
+        _print_written(memory.forget(id_, undo=undo), as_json=as_json)
+
+
+@_command("""
+    stratum accept k3l2mnop4qrs
+    stratum accept k3l2mnop4qrs --undo
+""")
+@click.argument("id_", metavar="ID")
+@click.option("--undo", is_flag=True, help="Have it proposed again.")
+@_project_option
+@_json_option
+def accept(id_: str, undo: bool, project: str, as_json: bool) -> None:
+    """Say that a note is right: one of another machine then counts like one's own."""
+    with _open(project) as memory:
+        _print_written(memory.accept(id_, undo=undo), as_json=as_json)
+
+
+@_command("""
+    stratum reject k3l2mnop4qrs
+    stratum reject k3l2mnop4qrs --undo
+""")
+@click.argument("id_", metavar="ID")
+@click.option("--undo", is_flag=True, help="Bring it back.")
+@_project_option
+@_json_option
+def reject(id_: str, undo: bool, project: str, as_json: bool) -> None:
+    """Say that a note is wrong: no search on this machine finds it, others keep it."""
+    with _open(project) as memory:
+        _print_written(memory.reject(id_, undo=undo), as_json=as_json)
 
 
 @_command("""
@@ -502,11 +554,64 @@ def pack(task: tuple[str, ...], budget: int, project: str, as_json: bool) -> Non
 def status(project: str, as_json: bool) -> None:
     """Say what the memory holds and in what state it is."""
     with _open(project) as memory:
-        found = memory.status()
+        found = _with_team(memory)
     if as_json:
         _print_json(to_plain(found))
     else:
         _print_status(found)
+
+
+@_command("""
+    stratum sync --dry-run
+    stratum sync
+    stratum sync --watch
+    stratum sync --status
+    stratum sync --undo k3l2mnop4qrs
+""")
+@click.option("--dry-run", is_flag=True, help="Only list what would be sent.")
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C; changes of others come at once.")
+@click.option("--status", "only_status", is_flag=True, help="Only say how this machine stands.")
+@click.option("--undo", metavar="ID", help="Let the version that lost a conflict stand again.")
+@click.option(
+    "--new-home", is_flag=True,
+    help="For a database that was copied or brought back from a backup: take another identity.",
+)  # fmt: skip
+@_project_option
+@_json_option
+def sync(
+    dry_run: bool,
+    watch: bool,
+    only_status: bool,
+    undo: str | None,
+    new_home: bool,
+    project: str,
+    as_json: bool,
+) -> int:
+    """Exchange notes of scope `team` with the team's Redis; personal notes never leave.
+
+    All projects with a checkout on this machine are exchanged. Without a Redis everything works
+    here and waits.
+    """
+    if sum(map(bool, (dry_run, watch, only_status, undo, new_home))) > 1:
+        raise InvalidInput("Only one of the options of `stratum sync` can be given.")
+    with _open(project) as memory:
+        if undo:
+            _print_written(memory.undo_conflict(undo), as_json=as_json)
+        elif new_home:
+            home = memory.replica.renew_home()
+            if as_json:
+                _print_json({"home": home})
+            else:
+                click.echo(f"This database is {home} from now on; all notes are compared again.")
+        elif dry_run:
+            _print_outgoing(memory, as_json=as_json)
+        elif only_status:
+            return _print_sync_status(memory, as_json=as_json)
+        elif watch:
+            _watch_team(memory, as_json=as_json)
+        else:
+            _sync_once(memory, as_json=as_json)
+    return 0
 
 
 @_command("""
@@ -636,14 +741,18 @@ def import_(file: str, project: str, as_json: bool) -> int:
 @_command("""
     stratum serve
     claude mcp add stratum -- stratum serve
-    stratum serve --project ~/src/django
+    stratum serve --project ~/src/django --profile team
 """)
 @click.option(
     "-C", "--project", default=".", metavar="PATH",
     envvar=["STRATUM_PROJECT", "CLAUDE_PROJECT_DIR"], show_envvar=True,
     help="A path inside the project; default: here.",
 )  # fmt: skip
-def serve(project: str) -> int:
+@click.option(
+    "--profile", type=click.Choice(["solo", "team"]),
+    help="Which tools agents get: `team` adds those that claim and share tasks.",
+)  # fmt: skip
+def serve(project: str, profile: str | None) -> int:
     """Serve the memory to an agent over MCP on stdin and stdout."""
     from stratum.serve import serve
 
@@ -652,7 +761,10 @@ def serve(project: str) -> int:
             "MCP needs stdin and stdout, and one of them is closed.",
             hint="Let an agent start `stratum serve`, or pipe requests into it.",
         )
-    return serve(_settings(), Path(project))
+    settings = _settings()
+    if profile:
+        settings = dataclasses.replace(settings, profile=profile)
+    return serve(settings, Path(project))
 
 
 @_command(
@@ -700,9 +812,129 @@ def completion(shell: str) -> None:
     click.echo(made(cli, {}, "stratum", "_STRATUM_COMPLETE").source())
 
 
+cli.add_command(task)
+
+
 def main() -> None:
     """Run the command line; the console script."""
     cli()
+
+
+# the team
+
+
+def _with_team(memory: Memory) -> Status:
+    """Return the status, with how the team's Redis answers now where there is one."""
+    found = memory.status()
+    if not memory.settings.redis_url:
+        return found
+    from stratum.team import Team
+
+    with Team(memory) as team:
+        answer = team.status()
+    troubles = (answer.trouble,) if answer.trouble else ()
+    return dataclasses.replace(found, team=answer, degraded=(*found.degraded, *troubles))
+
+
+def _search_team(
+    memory: Memory, query: str, filters: Filters, of: str | None, limit: int, include_stale: bool
+) -> SearchResult:
+    from stratum.team import Team
+
+    with Team(memory) as team:
+        return team.search(query, of=of, filters=filters, limit=limit, include_stale=include_stale)
+
+
+def _sync_once(memory: Memory, *, as_json: bool) -> None:
+    from stratum.team import Team
+
+    with Team(memory) as team, _Bar() as bar:
+        report = team.sync(bar)
+    if as_json:
+        _print_json(to_plain(report))
+    else:
+        click.echo(_exchanged(report))
+        _notices(report.notices)
+
+
+def _watch_team(memory: Memory, *, as_json: bool) -> None:
+    from stratum.team import Team
+
+    def moved(report: SyncReport) -> None:
+        if as_json:
+            click.echo(json.dumps(to_plain(report), ensure_ascii=False))
+        elif report.sent or report.received or report.notices:
+            click.echo(_exchanged(report))
+            _notices(report.notices)
+
+    def away(error: StratumError) -> None:
+        _say(f"Waiting: {_clean(error.message)} {_clean(error.hint)}")
+
+    with _stop_on_interrupt() as stop, Team(memory) as team:
+        _say("Watching; Ctrl-C ends it.")
+        team.watch(stop, moved, away)
+
+
+def _exchanged(report: SyncReport) -> str:
+    parts = [f"{report.sent:,} sent", f"{report.received:,} received"]
+    for count, what in (
+        (report.waiting, "waiting"),
+        (report.conflicts, "in conflict"),
+        (report.quarantined, "not taken in"),
+    ):
+        parts += [f"{count:,} {what}"] if count else []
+    return f"{', '.join(parts)} ({report.projects:,} projects, {report.seconds:.1f} s)"
+
+
+def _print_outgoing(memory: Memory, *, as_json: bool) -> None:
+    waiting = memory.replica.outgoing(_ALL_WAITING)
+    if as_json:
+        _print_json(to_plain(waiting))
+        return
+    for note in waiting:
+        text = "(forgotten)" if note.forgotten else note.text
+        click.echo(_wrapped(_clean(f"{note.id}  {note.project}  {text}"), "  "))
+    _say(f"{len(waiting):,} notes would be sent.")
+
+
+def _print_sync_status(memory: Memory, *, as_json: bool) -> int:
+    found = _with_team(memory)
+    if found.team is None or found.sync is None:
+        raise InvalidInput(
+            "No Redis of a team is configured.",
+            hint="Set STRATUM_REDIS_URL, or redis_url in config.toml; see docs/team.md.",
+        )
+    if as_json:
+        _print_json({"sync": to_plain(found.sync), "team": to_plain(found.team)})
+        return 0 if found.team.connected else TeamUnavailable.exit_code
+    for name, value in _team_rows(found):
+        click.echo(_wrapped(_clean(value), " " * 10, f"{name:<9} "))
+    for conflict in found.sync.conflicts:
+        whose = "another machine's" if conflict.kept == "theirs" else "this machine's"
+        lost = "(forgotten)" if conflict.other.deleted_at else conflict.other.text
+        line = f"{conflict.id}  {conflict.at[:16]}  {whose} stands; lost: {lost}"
+        click.echo(_wrapped(_clean(line), "  "))
+    for refused in found.sync.quarantine:
+        line = f"{refused.id}  {refused.at[:16]}  from {refused.machine or '?'}: {refused.reason}"
+        click.echo(_wrapped(_clean(f"not taken in: {line}"), "  "))
+    if found.sync.conflicts:
+        _say("`stratum sync --undo ID` lets the version that lost stand again.")
+    return 0 if found.team.connected else TeamUnavailable.exit_code
+
+
+def _team_rows(found: Status) -> list[tuple[str, str]]:
+    """Return how this machine stands to its team, as (name, text)."""
+    if found.team is None or found.sync is None:
+        return []
+    state, server = found.sync, found.team
+    answers = f"Redis {server.version}, {server.search}" if server.connected else server.trouble
+    parts = [f"{state.waiting:,} notes wait", f"last exchange {state.synced_at or 'never'}"]
+    parts += [f"{len(state.conflicts):,} conflicts"] if state.conflicts else []
+    parts += [f"{len(state.quarantine):,} not taken in"] if state.quarantine else []
+    return [
+        ("team", f"{server.team} at {server.url}: {answers}"),
+        ("exchange", f"{', '.join(parts)} (as {state.machine})"),
+    ]
 
 
 # opening
@@ -860,6 +1092,13 @@ def _is_seen(character: str) -> bool:
 
 
 # results as text
+
+
+def _print_written(written: Written, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(to_plain(written))
+    else:
+        click.echo(f"{written.note.id}  {written.action}")
 
 
 def _print_report(report: IndexReport, name: str, *, everything: bool) -> None:
@@ -1020,7 +1259,9 @@ def _print_entry(entry: Entry) -> None:
 
 
 def _print_note(entry: Entry, note: Note) -> None:
-    who = f"{note.author} via {note.agent}" if note.agent else note.author
+    from stratum.notes import writer
+
+    who = writer(note)
     facts = [str(entry.freshness), note.trust, note.scope, who, note.updated_at, *note.tags]
     click.echo(_wrapped(_clean(", ".join(facts)), "  "))
     if entry.elsewhere:
@@ -1091,7 +1332,7 @@ def _print_status(found: Status) -> None:
         "vectors": f"{model.vectors:,}, {model.pending:,} missing ({model.name})",
         "version": found.version,
     }
-    for name, value in rows.items():
+    for name, value in (*rows.items(), *_team_rows(found)):
         click.echo(_wrapped(_clean(value), " " * 10, f"{name:<9} "))
     for reason in found.degraded:
         line = _wrapped(_clean(reason), " " * 10, "degraded  ")

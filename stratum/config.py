@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,49 @@ SETTINGS = (
         "Threads of the embedding model.",
     ),
     Setting(
+        "redis_url",
+        "STRATUM_REDIS_URL",
+        "",
+        "The team's Redis, `redis://user@host:6379/0` or `rediss://` for TLS; empty means none.",
+    ),
+    Setting(
+        "redis_password",
+        "STRATUM_REDIS_PASSWORD",
+        "",
+        "Its password, unless the URL or the system's keyring has it. Never shown, never logged.",
+    ),
+    Setting(
+        "redis_prefix",
+        "STRATUM_REDIS_PREFIX",
+        "stratum",
+        "What the names of all keys in Redis begin with.",
+    ),
+    Setting(
+        "redis_index",
+        "STRATUM_REDIS_INDEX",
+        "auto",
+        "The shared vector index: `flat` (exact), `hnsw` (faster from tens of thousands of notes "
+        "on) or `auto`, which goes by their number.",
+    ),
+    Setting(
+        "team",
+        "STRATUM_TEAM",
+        "team",
+        "The team's name: several teams can share one Redis.",
+    ),
+    Setting(
+        "machine",
+        "STRATUM_MACHINE",
+        "",
+        "How this machine signs what it shares; empty means the host name.",
+    ),
+    Setting(
+        "profile",
+        "STRATUM_PROFILE",
+        "solo",
+        "Which tools agents get over MCP: `solo`, or `team` for those that claim and share tasks.",
+    ),
+    Setting(
         "log_level",
         "STRATUM_LOG_LEVEL",
         "warning",
@@ -91,7 +135,14 @@ SETTINGS = (
 )
 
 _MOST_COMMITS = (1 << 31) - 1  # what git takes for a number
-_LOG_LEVELS = ("debug", "info", "warning", "error")
+# Settings that have one of a few values.
+_CHOICES = {
+    "log_level": ("debug", "info", "warning", "error"),
+    "redis_index": ("auto", "flat", "hnsw"),
+    "profile": ("solo", "team"),
+}
+# What keys in Redis are named after: no brace, which would move a key to another cluster slot.
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
 
@@ -111,6 +162,13 @@ class Settings:
     history_commits: int
     history_vectors: int
     threads: int
+    redis_url: str = field(repr=False)  # both may hold a password
+    redis_password: str = field(repr=False)
+    redis_prefix: str
+    redis_index: str
+    team: str
+    machine: str
+    profile: str
     log_level: str
 
 
@@ -180,11 +238,17 @@ def _parse(setting: Setting, value: object, where: str) -> str | int | bool:
 
 
 def _check_ranges(values: Mapping[str, Any]) -> None:
-    if values["log_level"] not in _LOG_LEVELS:
-        raise InvalidInput(
-            f"log_level is {values['log_level']!r}.",
-            hint=f"Choose one of {', '.join(_LOG_LEVELS)}.",
-        )
+    for key, choices in _CHOICES.items():
+        if values[key] not in choices:
+            raise InvalidInput(
+                f"{key} is {values[key]!r}.", hint=f"Choose one of {', '.join(choices)}."
+            )
+    for key in ("redis_prefix", "team"):
+        if not _NAME.fullmatch(values[key]):
+            raise InvalidInput(
+                f"{key} is {values[key]!r}.",
+                hint="Up to 64 letters, digits, dots, hyphens and underscores name it.",
+            )
     for key, least in (
         ("threads", 1),
         ("max_file_bytes", 1),

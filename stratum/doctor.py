@@ -1,8 +1,8 @@
 """Checks of an installation, each with the cure for what it finds.
 
-Owns what is looked at and what to do about it. Changes nothing: no setting, no agent's
-configuration and no folder is written. Must not know the command line. Every check stands alone,
-so that a broken part does not hide the state of the others.
+Owns what is looked at and what to do about it; what the team's Redis is asked, `team_check` owns.
+Changes nothing: no setting, no agent's configuration and no folder is written. Must not know the
+command line. Every check stands alone, so that a broken part does not hide the state of the others.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ def examine(settings: Settings, path: Path, environ: Mapping[str, str]) -> list[
         project(path),
         *model(settings),
         vectors(settings, path),
+        *team(settings),
         *agents(environ, path),
     ]
     return [
@@ -271,6 +272,25 @@ def vectors(settings: Settings, path: Path) -> Finding:
     if found.embedder.pending:
         return Finding("vectors", "warning", counted, "Run `stratum index`.")
     return _ok("vectors", counted)
+
+
+def team(settings: Settings) -> Iterator[Finding]:
+    """Examine the team's Redis, if there is one: what the settings say, access, clock, index."""
+    if not settings.redis_url:
+        yield _ok("team", "none: this machine works alone (redis_url is not set)")
+        return
+    from stratum.team_check import team as examine_team  # the library it needs takes a while
+
+    try:
+        embedder = open_embedder(
+            settings.embed_model,
+            cache=settings.cache_dir,
+            offline=settings.offline,
+            threads=settings.threads,
+        )
+    except StratumError:  # `model` tells of it
+        embedder = None
+    yield from examine_team(settings, embedder)
 
 
 def agents(environ: Mapping[str, str], path: Path) -> Iterator[Finding]:

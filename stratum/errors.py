@@ -4,11 +4,13 @@
     ├── InvalidInput          the caller's words are wrong: nothing was done
     │   └── NotInProject      no project here, or a path outside it
     ├── NotFound              a well-formed id, path or symbol that does not exist
+    ├── Claimed               somebody else works on this, or took over what was ours
     └── Unavailable           something Stratum needs is missing, busy or broken
         ├── StoreUnavailable  the database is locked, full, unreadable or corrupt
         ├── NewerStore        the database was written by a later version
         ├── ExtensionUnavailable   sqlite-vec cannot be loaded
-        └── EmbedderUnavailable    the configured model cannot be loaded
+        ├── EmbedderUnavailable    the configured model cannot be loaded
+        └── TeamUnavailable   the team's Redis cannot be reached, refuses, or lacks what is needed
 
 A message says what happened and what to do. The command line, MCP and the web page each map these
 once. Anything else that is raised is a bug and keeps its traceback.
@@ -72,6 +74,14 @@ class NotFound(StratumError):
     exit_code = 3
 
 
+class Claimed(StratumError):
+    """Somebody else holds the lease on a task or a path, or has taken it over."""
+
+    code = "claimed"
+    exit_code = 5
+    retryable = True
+
+
 class Unavailable(StratumError):
     """Something Stratum needs is missing, busy or broken."""
 
@@ -105,3 +115,13 @@ class EmbedderUnavailable(Unavailable):
     """The configured embedding model cannot be loaded."""
 
     code = "embedder_unavailable"
+
+
+class TeamUnavailable(Unavailable):
+    """The team's Redis cannot be reached, refuses us, or lacks what was asked for."""
+
+    code = "team_unavailable"
+
+    def __init__(self, message: str, *, hint: str = "", retryable: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.retryable = retryable

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stratum import git, outline, packing, ranking, tree
 from stratum._version import __version__
@@ -82,8 +82,11 @@ from stratum.notes import (
 )
 from stratum.placement import Placement
 from stratum.redact import redact
+from stratum.replica import Replica, note_of
 from stratum.search import Meaning, Ranking, Searcher
-from stratum.store import ProjectChanged, Store, Worktree, now, open_store, random_id
+from stratum.stamps import later
+from stratum.store import ProjectChanged, Store, Worktree, now, open_store
+from stratum.sync_store import random_id
 from stratum.terms import query_terms, similarity, terms
 from stratum.verdicts import SAME_HERE, Verdicts
 from stratum.watch import Watch
@@ -147,6 +150,7 @@ class Memory:
         self._watch = Watch(root)
         self._caught_up = False
         self._history_trouble = ""
+        self.team_trouble = ""  # what keeps notes from being exchanged, said by who does it
         self._following = threading.Lock()
         self._anchoring = Anchoring(root, self._files, self._store, self._place, self._catch_up)
         self._searcher = Searcher(
@@ -155,6 +159,7 @@ class Memory:
             self._query_vector,
             resident=resident,
         )
+        self.replica = Replica(self._store, settings.machine)
         self._verdicts = Verdicts(
             root,
             lambda: self.worktree.git,
@@ -411,7 +416,8 @@ class Memory:
         """Wait until background work has nothing left to do; return whether that came in time."""
         return self._background is None or self._background.wait(seconds)
 
-    def _wake_background(self) -> None:
+    def wake(self) -> None:
+        """Have the background work run again, if there is any: notes came, or were written."""
         if self._background is not None:
             self._background.wake()
 
@@ -603,6 +609,24 @@ class Memory:
         if embedder is not None:
             embedder.load()
         self._searcher.wait()
+
+    def embedder(self) -> Embedder | None:
+        """Return the embedder if its vectors may be used now, else None."""
+        return self._ready_embedder()[0]
+
+    def judged(self, notes: Sequence[Note]) -> dict[str, Hit]:
+        """Judge notes, which this store need not have, by the working tree; return hits by id.
+
+        Those that were forgotten, superseded or rejected here are left out.
+        """
+        store = self._store()
+        gone = store.hidden_notes([note.id for note in notes])
+        kept = [note for note in notes if note.id not in gone]
+        judged = zip(kept, self._verdicts.of(kept), strict=True)
+        return {
+            note.id: note_hit(note, self._verdicts.explained(note, judgement))
+            for note, judgement in judged
+        }
 
     def _holding(self, record_ids: Sequence[int]) -> dict[int, Sequence[str]]:
         """Return where the notes among these records are about, of those that hold."""
@@ -871,7 +895,7 @@ class Memory:
         place = self._place()
         similar = self._similar(place, note)
         written = self._put(place, note)
-        self._wake_background()
+        self.wake()
         return dataclasses.replace(
             written, redactions=clean.kinds, similar=() if written.action == "merged" else similar
         )
@@ -971,6 +995,11 @@ class Memory:
         with store.transaction():
             note = store.note(uid)
             assert note is not None  # noqa: S101 - notes are never removed
+            if undo and not note.text:
+                raise InvalidInput(
+                    f"The text of {uid} never came to this machine: it was forgotten before.",
+                    hint="Bring it back on the machine where it was forgotten.",
+                )
             if undo:
                 for newer in store.successors(uid):
                     self._part(place, newer)
@@ -981,7 +1010,7 @@ class Memory:
             else:
                 changed = note
         if undo:
-            self._wake_background()
+            self.wake()
         return Written(changed, "restored" if undo else "forgotten")
 
     def _part(self, place: Worktree, newer: Note) -> None:
@@ -1000,6 +1029,82 @@ class Memory:
             names = ("anchors", "commit", "branch")
             detail["before"] = {name: to_plain(getattr(before, name)) for name in names}
         self._store().add_journal(place.project_id, note.author, note.agent, verb, note.id, detail)
+
+    # trust, which is each machine's own, and conflicts with other machines
+
+    def accept(self, id_: str, *, undo: bool = False) -> Written:
+        """Say that a note is right: one of another machine then counts like one's own.
+
+        With `undo`, it is proposed again. Nothing of this is told to other machines.
+
+        Raises:
+            InvalidInput: There is nothing to undo.
+            NotFound: No note has this id.
+        """
+        return self._decide(id_, "accept", "accepted", undo)
+
+    def reject(self, id_: str, *, undo: bool = False) -> Written:
+        """Say that a note is wrong: no search on this machine finds it; `undo` brings it back.
+
+        Raises:
+            InvalidInput: There is nothing to undo.
+            NotFound: No note has this id.
+        """
+        return self._decide(id_, "reject", "rejected", undo)
+
+    def _decide(
+        self, id_: str, verb: str, trust: Literal["accepted", "rejected"], undo: bool
+    ) -> Written:
+        place, uid, store = self._place(), self._note(id_, trust).id, self._store()
+        with store.transaction():
+            note = store.note(uid)
+            assert note is not None  # noqa: S101 - notes are never removed
+            if undo and note.trust != trust:
+                raise InvalidInput(f"{uid} has not been {trust}: there is nothing to undo.")
+            changed = dataclasses.replace(note, trust="proposed" if undo else trust)
+            if changed != note:
+                store.set_trust(uid, changed.trust)
+                self._journal(place, f"un{verb}" if undo else verb, changed)
+        if undo:
+            self.wake()
+        return Written(changed, "restored" if undo else trust)
+
+    def undo_conflict(self, id_: str) -> Written:
+        """Let the version of a note that lost a conflict stand again, as its newest version.
+
+        The one that stood is kept in its place: a second call takes the first one back.
+
+        Raises:
+            InvalidInput: The note was in no conflict.
+            NotFound: No note has this id.
+        """
+        place, uid, store = self._place(), self._note(id_, "brought back").id, self._store()
+        with store.transaction():
+            note = store.note(uid)
+            assert note is not None  # noqa: S101 - notes are never removed
+            _, detail = store.last_journal(uid, ("conflict", "undo-conflict")) or ("", {})
+            if not detail:
+                raise InvalidInput(
+                    f"{uid} was in no conflict with another machine.",
+                    hint="`stratum sync --status` lists those that were.",
+                )
+            at = _after(note)
+            lost = note_of(detail["other"])
+            changed = dataclasses.replace(
+                lost, updated_at=at, deleted_at=at if lost.deleted_at else None,
+                trust=note.trust, machine=note.machine,
+            )  # fmt: skip
+            store.replace_note(changed, note_record(changed), text_hash(changed.text))
+            kept = {"kept": "ours", "other": to_plain(note)}
+            store.add_journal(
+                place.project_id, changed.author, changed.agent, "undo-conflict", uid, kept
+            )
+        self.wake()
+        return Written(changed, "restored")
+
+    def spaces(self) -> list[tuple[str, int]]:
+        """Return (fingerprint, dimension) of the vectors that this machine has made."""
+        return [(space.fingerprint, space.dimension) for space in self._store().spaces()]
 
     # truth
 
@@ -1189,6 +1294,8 @@ class Memory:
         progress = background.progress if background is not None else None
         if background is not None and background.error:
             degraded.append(f"Indexing failed: {background.error}")
+        if self.team_trouble:
+            degraded.append(self.team_trouble)
         commit, branch = self._head()
         return Status(
             version=__version__,
@@ -1204,6 +1311,7 @@ class Memory:
             indexing=_progress_text(progress) if progress is not None else "",
             embedder=embedder,
             degraded=tuple(degraded),
+            sync=self.replica.state() if self.settings.redis_url else None,
         )
 
     def _embedder_status(self, store: Store, place: Worktree) -> EmbedderStatus:
@@ -1232,7 +1340,8 @@ class Memory:
             if not all_projects and project_id != place.project_id:
                 continue
             for note in store.notes(project_id):
-                yield to_line(identity, name, note)
+                if note.text:  # of some that the team forgot only the id is known
+                    yield to_line(identity, name, note)
 
     def import_(self, lines: Iterable[str]) -> Transfer:
         """Take in notes from `export`; the newer state of a note wins, a bad line is reported.
@@ -1262,7 +1371,7 @@ class Memory:
                 if not store.has_worktree(project_id):
                     elsewhere.add(identity)
                 counts[self._take_in(store, project_id, note)] += 1
-        self._wake_background()
+        self.wake()
         notices = tuple(
             f"The notes of {identity} are kept for a checkout of it: this machine has none yet."
             for identity in sorted(elsewhere)
@@ -1309,8 +1418,7 @@ def _order(note: Note) -> tuple[str, str, str]:
 
 def _after(note: Note) -> str:
     """Return the time of a change of `note`: later than the last, even one by a clock ahead."""
-    last = datetime.fromisoformat(note.updated_at) + timedelta(milliseconds=1)
-    return max(now(), last.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+    return later(note.updated_at, now())
 
 
 def _stale(note: Note, judgement: Judgement | None) -> dict[Anchor, str]:

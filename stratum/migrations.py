@@ -275,11 +275,99 @@ def m004_sections_and_last_names(db: apsw.Connection) -> None:
     )
 
 
+def m005_teams(db: apsw.Connection) -> None:
+    """Add what notes need to be the same on several machines, and what agents need to share work.
+
+    Every version of a note has a stamp (see `stamps`), so that all machines agree which one is
+    newer. Those of notes written before have no home in them, so that any other version wins. Times
+    of leases and logs are milliseconds since 1970.
+    """
+    db.execute(
+        """
+        -- This database among those of the team; the id is made when it is first needed.
+        CREATE TABLE home (id TEXT NOT NULL);
+        -- The machine a note came from, "" for this one; the stamp of this version; and that of the
+        -- version which the team's Redis had when it was last written or read, "" for none.
+        ALTER TABLE note ADD COLUMN machine TEXT NOT NULL DEFAULT '';
+        ALTER TABLE note ADD COLUMN stamp TEXT NOT NULL DEFAULT '';
+        ALTER TABLE note ADD COLUMN synced TEXT NOT NULL DEFAULT '';
+        UPDATE note SET stamp = printf('%015d', max(0, strftime('%s', updated_at) * 1000
+            + substr(updated_at, 21, 3))) || '0000000000000000000';
+        CREATE INDEX outbox_record ON outbox (record_id);
+        -- How far the changes of a project were read: an id in its stream, "" for not at all.
+        CREATE TABLE sync_cursor (
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            remote TEXT NOT NULL,         -- a hash of the server, the prefix and the team
+            cursor TEXT NOT NULL,
+            pushed TEXT NOT NULL DEFAULT '',  -- the last change that was made from here
+            synced_at TEXT NOT NULL,
+            PRIMARY KEY (project_id, remote)
+        ) WITHOUT ROWID;
+        -- What came from the team and was not taken in, and why. The content is not kept.
+        CREATE TABLE quarantine (
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            uid TEXT NOT NULL,
+            stamp TEXT NOT NULL,
+            machine TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            at TEXT NOT NULL,
+            PRIMARY KEY (project_id, uid)
+        ) WITHOUT ROWID;
+        CREATE INDEX journal_record ON journal (record_uid, verb);
+
+        -- Who works on what. A row stays for a while after its end, to tell who has taken over.
+        CREATE TABLE lease (
+            id TEXT PRIMARY KEY,
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            token INTEGER NOT NULL,      -- greater than that of every earlier lease
+            holder TEXT NOT NULL,
+            agent TEXT NOT NULL,
+            purpose TEXT NOT NULL,
+            subjects TEXT NOT NULL,      -- a JSON list
+            taken INTEGER NOT NULL,
+            expires INTEGER NOT NULL,
+            ended TEXT NOT NULL DEFAULT '',
+            ended_by TEXT NOT NULL DEFAULT '',
+            dropped INTEGER NOT NULL     -- when the row may go
+        ) WITHOUT ROWID;
+        CREATE INDEX lease_project ON lease (project_id, dropped);
+        -- The subjects of leases that have not ended: "path:src" + line feed + the lease's id.
+        CREATE TABLE claim (
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            member TEXT NOT NULL,
+            PRIMARY KEY (project_id, member)
+        ) WITHOUT ROWID;
+        -- The last token that was given; a new one is at least the time.
+        CREATE TABLE fence (token INTEGER NOT NULL);
+        INSERT INTO fence VALUES (0);
+        -- What has happened (log '') and what was found out about each task (log: the task).
+        CREATE TABLE task_log (
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            log TEXT NOT NULL,
+            epoch INTEGER NOT NULL,      -- when the log was begun
+            number INTEGER NOT NULL,     -- without a gap in each log
+            at INTEGER NOT NULL,
+            goes INTEGER NOT NULL,       -- when its log goes, unless more is added; 0: never
+            entry TEXT NOT NULL,         -- JSON
+            PRIMARY KEY (project_id, log, epoch, number)
+        ) WITHOUT ROWID;
+        CREATE TABLE session_context (
+            project_id INTEGER NOT NULL REFERENCES project(id),
+            session TEXT NOT NULL,
+            value TEXT NOT NULL,         -- JSON
+            expires INTEGER NOT NULL,
+            PRIMARY KEY (project_id, session)
+        ) WITHOUT ROWID;
+        """
+    )
+
+
 Migration = Callable[[apsw.Connection], None]
 MIGRATIONS: tuple[Migration, ...] = (
     m001_create_tables,
     m002_names_of_projects_and_change_times,
     m003_histories_and_what_tells_anchors_apart,
     m004_sections_and_last_names,
+    m005_teams,
 )
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -119,7 +119,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What an agent or a person wrote down. `deleted_at` set means forgotten (a tombstone)."""
+    """What an agent or a person wrote down. `deleted_at` set means forgotten (a tombstone).
+
+    `machine` names the machine that a note came from through the team's Redis; "" for those that
+    were written or imported here.
+    """
 
     id: str
     text: str
@@ -136,6 +140,7 @@ class Note:
     updated_at: str
     supersedes: str | None = None
     deleted_at: str | None = None
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +185,10 @@ class Written:
     """
 
     note: Note
-    action: Literal["created", "merged", "superseded", "verified", "restored", "forgotten"]
+    action: Literal[
+        "created", "merged", "superseded", "verified", "restored", "forgotten", "accepted",
+        "rejected",
+    ]  # fmt: skip
     redactions: tuple[str, ...] = ()
     similar: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
@@ -407,6 +415,8 @@ class Status:
     indexing: str
     embedder: EmbedderStatus
     degraded: tuple[str, ...] = ()
+    sync: SyncState | None = None
+    team: TeamStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +429,93 @@ class Transfer:
     unchanged: int = 0
     rejected: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A version of a note that came from the team and was not taken in, and why."""
+
+    id: str
+    project: str
+    stamp: str
+    machine: str
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two machines changed a note without knowing of each other; the version that lost is kept.
+
+    `kept` says whose change stands: "theirs" or "ours". `other` is the version that lost.
+    """
+
+    id: str
+    at: str
+    kept: Literal["theirs", "ours"]
+    other: Note
+
+
+@dataclass(frozen=True, slots=True)
+class SyncState:
+    """How this machine stands to its team, as far as it knows by itself.
+
+    `waiting` counts notes that are not sent yet; `synced_at` is when the team's changes were last
+    read, "" for never. `home` is the id of this database among those of the team.
+    """
+
+    home: str
+    machine: str
+    waiting: int
+    synced_at: str
+    quarantine: tuple[Quarantined, ...]
+    conflicts: tuple[Conflict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A note that waits to be sent to the team, as `sync --dry-run` shows it."""
+
+    id: str
+    project: str
+    text: str
+    forgotten: bool
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What one exchange with the team's Redis moved.
+
+    `resynced` counts the projects whose notes were compared one by one, because the server's list
+    of changes does not reach back to where this machine had read. `conflicts` counts the new ones.
+    """
+
+    projects: int
+    sent: int
+    received: int
+    conflicts: int
+    quarantined: int
+    resynced: int
+    waiting: int
+    seconds: float
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TeamStatus:
+    """How the team's Redis answers now. `trouble` is a sentence, "" when all is well.
+
+    `search` says what can be asked of the shared index: "search", "vector sets" or
+    "replication only"; "" when the server does not answer.
+    """
+
+    url: str
+    team: str
+    connected: bool
+    search: str = ""
+    version: str = ""
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,3 +536,155 @@ class Progress:
     done: int
     total: int
     detail: str = ""
+
+
+# What agents do together: leases on tasks and places, what they share, what has happened.
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on some subjects ("task:fix login", "path:src/auth") until it runs out.
+
+    `token` is greater than that of every earlier lease of the project: whoever guards what is
+    written by it refuses a writer whose lease was taken over. `seconds_left` is by the clock of
+    the store, negative for a lease that has run out and that nobody has taken over yet.
+    """
+
+    id: str
+    subjects: tuple[str, ...]
+    holder: str
+    agent: str
+    purpose: str
+    token: int
+    taken_at: str
+    expires_at: str
+    seconds_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease that was granted. `before` names who held subjects of it whose leases had run out."""
+
+    lease: Lease
+    action: Literal["claimed", "renewed", "taken over"]
+    before: tuple[str, ...] = ()
+    redactions: tuple[str, ...] = ()
+
+
+EventKind = Literal["claimed", "taken over", "released", "shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """Something that happened to a task or a place.
+
+    `text` is a lease's purpose or the begin of a finding; `before` names those whose leases had
+    run out and were taken over; `lease` and `token` are empty for what was shared.
+    """
+
+    cursor: str
+    kind: EventKind
+    at: str
+    subjects: tuple[str, ...]
+    holder: str
+    agent: str
+    text: str
+    lease: str = ""
+    token: int = 0
+    before: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFinding:
+    """What somebody found out about a task, and told those who work on it."""
+
+    cursor: str
+    task: str
+    text: str
+    at: str
+    holder: str
+    author: str
+    machine: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Events in order. Ask with `cursor` for those that follow; `notices` say what is missing."""
+
+    events: tuple[TaskEvent, ...]
+    cursor: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Findings in order. Ask with `cursor` for those that follow; `notices` say what is missing."""
+
+    findings: tuple[TaskFinding, ...]
+    cursor: str
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A finding that was kept, and the kinds of secrets that were masked in it."""
+
+    finding: TaskFinding
+    redactions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContext:
+    """What a session left for itself or its successor: a text, or JSON values by name."""
+
+    session: str
+    value: Any
+    expires_at: str
+    redactions: tuple[str, ...] = ()
+
+
+# What the two stores of coordination take and give back; times are milliseconds since 1970.
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease as it is stored. `ended` is "" while it can be renewed; `by` is who ended it."""
+
+    id: str
+    subjects: tuple[str, ...]
+    holder: str
+    agent: str
+    purpose: str
+    token: int
+    taken: int
+    expires: int
+    ended: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of an operation on a lease, by the store's clock `now`.
+
+    `state` is "claimed", "renewed", "taken over", "released" or "checked" where it was done; else
+    "refused" with the lease in the way, "full", "unknown" (no such lease), "foreign" (of another
+    holder) or "ended".
+    """
+
+    state: str
+    now: int
+    held: Held | None = None
+    before: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Entries of a log after a cursor: (epoch, number, JSON) each, oldest first.
+
+    The numbers of one epoch have no gap; another epoch means that the log was begun anew. `last`
+    is the newest entry's (epoch, number), (0, 0) for an empty log.
+    """
+
+    entries: tuple[tuple[int, int, str], ...]
+    last: tuple[int, int]

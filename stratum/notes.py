@@ -48,10 +48,15 @@ def one_line(text: str) -> str:
     return line if len(line) <= MAX_LINE else line[: MAX_LINE - 1].rstrip() + "…"
 
 
-def origin(note: Note) -> str:
-    """Return who wrote a note, when, and how far it is trusted."""
+def writer(note: Note) -> str:
+    """Return who wrote a note, with which agent, and on which machine if not on this one."""
     who = f"{note.author} via {note.agent}" if note.agent else note.author
-    return shown(f"{who}, {note.created_at[:10]}, {note.trust}")
+    return f"{who} on {note.machine}" if note.machine else who
+
+
+def origin(note: Note) -> str:
+    """Return who wrote a note and where if not here, when, and how far it is trusted."""
+    return shown(f"{writer(note)}, {note.created_at[:10]}, {note.trust}")
 
 
 def checked_text(text: str) -> str:
@@ -209,6 +214,15 @@ def from_line(line: str) -> tuple[str, str, Note] | None:
     json.dumps(plain, ensure_ascii=False).encode()  # half a surrogate pair cannot be stored
     identity, name = plain.pop("project"), plain.pop("project_name")
     _check(isinstance(identity, str) and isinstance(name, str), "project")
+    return redact(identity).text, redact(name).text, plain_note(plain)
+
+
+def plain_note(plain: dict[str, Any]) -> Note:
+    """Return the note that a decoded object describes, redacted.
+
+    Raises:
+        ValueError, TypeError, AttributeError, KeyError, StratumError: It is none, see the message.
+    """
     fields = {f.name for f in dataclasses.fields(Note)}
     missing = {"id", "text", "created_at", "updated_at"} - plain.keys()
     unknown = plain.keys() - fields
@@ -223,10 +237,10 @@ def from_line(line: str) -> tuple[str, str, Note] | None:
     check_choice("scope", plain["scope"], SCOPES)
     if not _FULL_ID.fullmatch(plain["id"]):
         raise ValueError(f"{plain['id']!r} is not an id")
-    for field in ("author", "agent", "branch"):
+    for field in ("author", "agent", "branch", "machine"):
         if plain.get(field):
             plain[field] = redact(plain[field]).text
-    return redact(identity).text, redact(name).text, Note(**plain)
+    return Note(**plain)
 
 
 def header_line() -> str:
@@ -249,6 +263,7 @@ def _check_types(plain: dict[str, Any]) -> None:
     for field in ("id", "text", "kind", "scope", "trust", "author", "agent"):
         _check(isinstance(plain.get(field), str), field)
     _check(isinstance(plain.get("branch"), str | None), "branch")
+    _check(isinstance(plain.get("machine", ""), str), "machine")
     for field, shape in (("commit", _COMMIT), ("supersedes", _FULL_ID)):
         value = plain.get(field)
         _check(value is None or (isinstance(value, str) and bool(shape.fullmatch(value))), field)
@@ -281,7 +296,10 @@ def _check(good: bool, field: str) -> None:
 
 def _is_time(value: str) -> bool:
     # the last year leaves no room for the millisecond by which the next change is later
-    return bool(_TIME.fullmatch(value)) and datetime.fromisoformat(value).year < 9999
+    try:
+        return bool(_TIME.fullmatch(value)) and datetime.fromisoformat(value).year < 9999
+    except ValueError:  # a thirteenth month
+        return False
 
 
 def _all_text(values: Iterable[Any]) -> bool:

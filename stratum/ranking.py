@@ -55,6 +55,8 @@ NEXT_PLACE = 0.5
 TEST_SHARE, ASKED_TEST_SHARE = 0.5, 1.25
 # A note that is as like the query as the best definition: somebody found it worth writing down.
 NOTE_SHARE = 1.1
+# A note that came from another machine and that nobody here has accepted, beside one's own.
+UNACCEPTED_SHARE = 0.7
 # Every so many hits one is a past commit: it shows where the like was fixed, the others what is
 # there. Scores cannot decide it, since commits are ranked by themselves.
 HISTORY_EVERY = 5

@@ -259,6 +259,7 @@ class Searcher:
         parts = {*lists.parts, *lists.parts_by_title, *lists.meaning}
         where = self._store().paths_of_records(place, {*lists.files, *lists.files_by_title, *parts})
         noted = sorted(parts - where.keys())
+        trust = dict.fromkeys(self._store().unaccepted(noted), ranking.UNACCEPTED_SHARE)
         named: dict[int, float] = {}
         features: dict[str, dict[str, float]] = {
             "words": _best(lists.files, where),
@@ -273,7 +274,7 @@ class Searcher:
             features["frame"] = paths.framed(question.frames)
             features["names"] = self._names(place, question, features["frame"], where, named)
             features["past"] = _from_past(commits, paths.known)
-            features["notes"] = _of_notes(holding(noted), lists.parts)
+            features["notes"] = _of_notes(holding(noted), lists.parts, trust)
         within = ranking.scored(
             {
                 "words": lists.parts,
@@ -291,7 +292,7 @@ class Searcher:
             top = max((one.score for one in files.values()), default=0.0)
             found += self._placed(asked, files, records, within, where)
             found += self._tested(place, lists.tests, top, asked=_is_about_tests(question))
-        found += self._noted(place, lists, noted, top)
+        found += self._noted(place, lists, noted, top, trust)
         found.sort(key=_best_first)
         return found
 
@@ -417,7 +418,12 @@ class Searcher:
         ]
 
     def _noted(
-        self, place: Worktree, lists: _Lists, noted: Sequence[int], top: float
+        self,
+        place: Worktree,
+        lists: _Lists,
+        noted: Sequence[int],
+        top: float,
+        trust: Mapping[int, float],
     ) -> list[Found]:
         """Return notes: one that is as like as the best definition is worth the best file."""
         records = self._store().records(place, noted)
@@ -438,9 +444,8 @@ class Searcher:
             own = {name: {id_: features[name].get(id_, 0.0)} for name in asked}
             scores = ranking.scored(own, ranking.NOTE_WEIGHTS, relative=False)
             if id_ in scores and record.stratum == "notes":
-                found.append(
-                    Found(record, scores[id_].scaled(ranking.NOTE_SHARE * (top or 1.0) / total))
-                )
+                share = ranking.NOTE_SHARE * trust.get(id_, 1.0)
+                found.append(Found(record, scores[id_].scaled(share * (top or 1.0) / total)))
         return found
 
     # past commits
@@ -512,10 +517,12 @@ def _summed(scores: Mapping[int, float], where: Mapping[int, Sequence[str]]) -> 
     return {path: ranking.summed(found) for path, found in by_path.items()}
 
 
-def _of_notes(holding: Mapping[int, Sequence[str]], parts: Mapping[int, float]) -> dict[str, float]:
+def _of_notes(
+    holding: Mapping[int, Sequence[str]], parts: Mapping[int, float], trust: Mapping[int, float]
+) -> dict[str, float]:
     """Return each file's best score of a note about it, as a share of the best definition's."""
     most = max(parts.values(), default=1.0)
-    shares = {id_: parts.get(id_, 0.0) / most for id_ in holding}
+    shares = {id_: trust.get(id_, 1.0) * parts.get(id_, 0.0) / most for id_ in holding}
     return _best(shares, holding)
 
 

@@ -2,7 +2,7 @@
 
 Importing the MCP SDK takes about a second, and some agents give up on a server after that time.
 So a front made of the standard library reads the lines, answers the handshake and the lists from
-`manifest.json` (which the SDK itself produced) and passes everything else on; when the SDK is there
+a manifest (which the SDK itself produced) and passes everything else on; when the SDK is there
 it gets all lines, the opening request included, whose second answer is dropped.
 
 Owns the descriptors, signals and the end of the process. Knows nothing of what the tools do.
@@ -15,6 +15,7 @@ import logging
 import os
 import queue
 import re
+import secrets
 import signal
 import sys
 import threading
@@ -26,10 +27,14 @@ from stratum._version import __version__
 
 if TYPE_CHECKING:
     from stratum.config import Settings
+    from stratum.coordination import Coordination
     from stratum.mcp_server import StratumServer
     from stratum.memory import Memory
 
-MANIFEST = Path(__file__).with_name("manifest.json")
+MANIFESTS = {
+    "solo": Path(__file__).with_name("manifest.json"),
+    "team": Path(__file__).with_name("manifest_team.json"),
+}
 
 _VERSION_KEY = "io.modelcontextprotocol/protocolVersion"
 _CLIENT_KEY = "io.modelcontextprotocol/clientInfo"
@@ -51,7 +56,7 @@ def serve(settings: Settings, path: Path) -> NoReturn:
     Takes over the process: descriptors 0 and 1, SIGTERM, SIGINT, logging and the exit.
     """
     source, wire = _claim_descriptors()
-    front = Front(source, wire)
+    front = Front(source, wire, settings.profile)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: front.end())
     logging.basicConfig(
@@ -62,7 +67,7 @@ def serve(settings: Settings, path: Path) -> NoReturn:
     threading.Thread(target=front.read, name="stratum-stdin", daemon=True).start()
     threading.Thread(target=_leave_at_last, args=(front,), daemon=True).start()
     project = _Project(settings, path)
-    _run_sdk(front, project)
+    _run_sdk(front, project, settings.profile)
     threading.Timer(_LAST_BATCH, _leave).start()
     project.close()
     _leave()
@@ -104,7 +109,10 @@ class _Project:
         self._path = path
         self._lock = threading.Lock()
         self._memory: Memory | None = None
+        self._no_more_sharing = threading.Event()
         self._database: tuple[int, int] | None = None
+        self._coordination: Coordination | None = None
+        self._session = secrets.token_hex(3)
 
     def open(self) -> Memory:
         """Return the memory, with its background work started.
@@ -120,12 +128,13 @@ class _Project:
             found = _identity(self._settings.database)
             if self._memory is not None and self._database not in (None, found):
                 log.warning("the database was removed or replaced and is opened anew")
-                self._memory.close()
-                self._memory = None
+                self._close()
             self._database = found
             if self._memory is None:
                 self._memory = Memory(self._settings, self._path, resident=True)
                 self._memory.start_background()
+                if self._settings.redis_url:
+                    self._share(self._memory)
             root = self._memory.worktree.root
             if not root.is_dir():
                 raise NotFound(
@@ -133,6 +142,32 @@ class _Project:
                     hint="Bring it back, or start the agent in another folder.",
                 )
             return self._memory
+
+    def _share(self, memory: Memory) -> None:
+        """Keep the notes the same as the team's, in a thread that ends with this memory."""
+        stop = self._no_more_sharing = threading.Event()
+
+        def keep_up() -> None:
+            from stratum.team import Team
+
+            try:
+                with Team(memory) as team:
+                    team.watch(stop, on_trouble=lambda error: log.info("team: %s", error.message))
+            except Exception:  # a bug must be seen in the log
+                log.exception("notes are no longer exchanged with the team")
+                memory.team_trouble = "Notes are no longer exchanged: a bug, see the log."
+
+        threading.Thread(target=keep_up, name="stratum-team", daemon=True).start()
+
+    def coordination(self) -> Coordination:
+        """Return what the agents of the project do together, as this session sees it."""
+        from stratum.coordination import Coordination
+
+        self.open()  # which also notices that the database was replaced
+        with self._lock:
+            if self._coordination is None:
+                self._coordination = Coordination(self._settings, self._path, session=self._session)
+            return self._coordination
 
     def warm_up(self) -> None:
         """Load what the first search would have to wait for; errors wait for that search."""
@@ -147,8 +182,14 @@ class _Project:
     def close(self) -> None:
         """Stop background work and close the database."""
         with self._lock:
-            if self._memory is not None:
-                self._memory.close()
+            self._close()
+
+    def _close(self) -> None:
+        self._no_more_sharing.set()
+        for opened in (self._coordination, self._memory):
+            if opened is not None:
+                opened.close()
+        self._coordination = self._memory = None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -160,13 +201,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _run_sdk(front: Front, project: _Project) -> None:
+def _run_sdk(front: Front, project: _Project, profile: str) -> None:
     """Load the SDK and let it serve what the front passes on, until there is no more."""
     import anyio
 
     from stratum.mcp_server import build_server
 
-    server = build_server(project.open)
+    server = build_server(project.open, project.coordination if profile == "team" else None)
     front.pass_all()
     threading.Thread(target=project.warm_up, name="stratum-warm-up", daemon=True).start()
     anyio.run(run_session, front, server)
@@ -222,8 +263,8 @@ class Front:
     `lines` holds what the SDK has to see; None marks the end.
     """
 
-    def __init__(self, source: int, wire: int) -> None:
-        text = MANIFEST.read_text(encoding="utf-8").replace("@version@", __version__)
+    def __init__(self, source: int, wire: int, profile: str = "solo") -> None:
+        text = MANIFESTS[profile].read_text(encoding="utf-8").replace("@version@", __version__)
         self._manifest: dict[str, Any] = json.loads(text)
         self._source = source
         self._wire = wire
@@ -449,15 +490,16 @@ def _are_icons(value: object) -> bool:
     )
 
 
-def manifest_text() -> str:
-    """Return what `manifest.json` has to hold, asked of the SDK anew."""
+def manifest_text(profile: str) -> str:
+    """Return what the manifest of a profile has to hold, asked of the SDK anew."""
     import anyio
 
     from stratum.mcp_server import describe
 
-    text = json.dumps(anyio.run(describe), ensure_ascii=False, indent=1, sort_keys=True)
+    text = json.dumps(anyio.run(describe, profile), ensure_ascii=False, indent=1, sort_keys=True)
     return text.replace(f'"version": "{__version__}"', '"version": "@version@"') + "\n"
 
 
 if __name__ == "__main__":  # for maintainers: after a change of a tool or of the SDK
-    MANIFEST.write_text(manifest_text(), encoding="utf-8")
+    for name, manifest in MANIFESTS.items():
+        manifest.write_text(manifest_text(name), encoding="utf-8")

@@ -15,7 +15,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +24,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import apsw
 
+from stratum.coordination_store import CoordinationStore
 from stratum.database import open_database, translated
 from stratum.history_store import HistoryStore
 from stratum.migrations import IS_DEFINITION, LAST_NAME, MIGRATIONS
 from stratum.models import Anchor, Filters, NewRecord, NewSymbol, Note, Outline, Symbol
+from stratum.stamps import stamp_of
+from stratum.sync_store import SyncStore
 
 if TYPE_CHECKING:
     from stratum.migrations import Migration
@@ -68,11 +70,6 @@ def derived_id(*parts: str) -> str:
     """Return the id of something that is rebuilt from content: equal parts give equal ids."""
     digest = hashlib.blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=8).digest()
     return base64.b32encode(digest).decode()[:12].lower()
-
-
-def random_id() -> str:
-    """Return a fresh id: 12 lower-case base32 characters, 60 bits."""
-    return base64.b32encode(secrets.token_bytes(8)).decode()[:12].lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +155,7 @@ class ProjectChanged(Exception):
     """Another process made the worktree part of another project meanwhile: start again."""
 
 
-class Store(HistoryStore):
+class Store(HistoryStore, SyncStore, CoordinationStore):
     """The open store. Safe to share between threads; one call at a time runs."""
 
     # projects and worktrees
@@ -270,6 +267,8 @@ class Store(HistoryStore):
         self._run(f"UPDATE note SET clock = ? + record_id WHERE record_id IN ({notes})",
                   (clock, old))  # fmt: skip
         self._run("UPDATE journal SET project_id = ? WHERE project_id = ?", (new, old))
+        self.move_coordination(old, new)
+        self.wait(row[0] for row in self._rows(notes, (old,)))  # the team knows them otherwise
         self._run("UPDATE record SET project_id = ?, space_id = NULL"
                   " WHERE project_id = ? AND stratum = 'notes'", (new, old))  # fmt: skip
 
@@ -815,6 +814,13 @@ class Store(HistoryStore):
             (json.dumps(list(ids)),),
         )
 
+    def vector_of(self, space: Space, record_id: int) -> bytes | None:
+        """Return the vector of one record (float32 bytes): a look-up, where many are a scan."""
+        found: bytes | None = self._value(
+            f"SELECT vector FROM embedding_{space.id} WHERE record_id = ?", (record_id,)
+        )
+        return found
+
     def vector_chunks(self, space: Space, project_id: int) -> list[tuple[int, bytes, bytes, bytes]]:
         """Return (size, validity bits, row ids, vectors) of each storage chunk of a project.
 
@@ -910,9 +916,10 @@ class Store(HistoryStore):
         """Store (record id, title, text, float32 bytes); return how many were new.
 
         In a transaction of its own. A record that was embedded, or got other words, while the model
-        ran is skipped: title and text are those that the vector was made of.
+        ran is skipped: title and text are those that the vector was made of. A note of the team
+        waits to be sent once more, with its vector.
         """
-        stored = 0
+        stored = []
         with self.transaction():
             for record_id, title, text, vector in vectors:
                 project_id = self._value(
@@ -922,23 +929,36 @@ class Store(HistoryStore):
                 )
                 if project_id is None:
                     continue
-                self._run(
-                    f"INSERT INTO embedding_{space.id} (record_id, project_id, vector)"
-                    " VALUES (?, ?, ?)",
-                    (record_id, project_id, vector),
-                )
-                self._run("UPDATE record SET space_id = ? WHERE id = ?", (space.id, record_id))
-                stored += 1
-        return stored
+                self._put_vector(space, record_id, project_id, vector)
+                stored.append(record_id)
+            self.wait(stored)
+        return len(stored)
+
+    def _put_vector(self, space: Space, record_id: int, project_id: int, vector: bytes) -> None:
+        self._run(
+            f"INSERT INTO embedding_{space.id} (record_id, project_id, vector) VALUES (?, ?, ?)",
+            (record_id, project_id, vector),
+        )
+        self._run("UPDATE record SET space_id = ? WHERE id = ?", (space.id, record_id))
+
+    def give_vector(self, space: Space, uid: str, vector: bytes) -> None:
+        """Store the vector (float32 bytes) that a new version of a note came with."""
+        record_id, project_id = self.record_id(uid) or (0, 0)
+        self._put_vector(space, record_id, project_id, vector)
 
     # notes
 
-    def add_note(self, project_id: int, note: Note, record: NewRecord, text_hash: str) -> None:
-        """Store a note with its record, FTS row, tags, anchors and outbox row; in a transaction."""
-        self._put_note(self.add_record(project_id, record), note, text_hash)
+    def add_note(
+        self, project_id: int, note: Note, record: NewRecord, text_hash: str, stamp: str = ""
+    ) -> None:
+        """Store a note with its record, FTS row, tags, anchors and outbox row; in a transaction.
 
-    def replace_note(self, note: Note, record: NewRecord, text_hash: str) -> None:
-        """Store a note's new state under its id; inside a transaction. Its vector is made anew."""
+        With `stamp`, the version came from the team: it is not sent back.
+        """
+        self._put_note(self.add_record(project_id, record), note, text_hash, stamp)
+
+    def replace_note(self, note: Note, record: NewRecord, text_hash: str, stamp: str = "") -> None:
+        """Store a note's new state under its id, as `add_note`. Its vector is made anew."""
         record_id = int(self._value("SELECT id FROM record WHERE uid = ?", (note.id,)))
         for space in self.spaces():
             self._run(f"DELETE FROM embedding_{space.id} WHERE record_id = ?", (record_id,))
@@ -952,19 +972,21 @@ class Store(HistoryStore):
         )
         for table in ("note_tag", "anchor"):
             self._run(f"DELETE FROM {table} WHERE record_id = ?", (record_id,))
-        self._put_note(record_id, note, text_hash)
+        self._put_note(record_id, note, text_hash, stamp)
 
-    def _put_note(self, record_id: int, note: Note, text_hash: str) -> None:
+    def _put_note(self, record_id: int, note: Note, text_hash: str, stamp: str) -> None:
         clock = max(
             int(self._value("SELECT max(clock) FROM note") or 0) + 1, time.time_ns() // 1_000_000
         )
         self._run("UPDATE record SET created_at = ? WHERE id = ?", (note.created_at, record_id))
+        synced = stamp or self._value("SELECT synced FROM note WHERE record_id = ?", (record_id,))
         self._run(
             "INSERT OR REPLACE INTO note (record_id, text, text_hash, scope, trust, author, agent,"
-            " commit_id, branch, updated_at, clock, supersedes, deleted_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " commit_id, branch, updated_at, clock, supersedes, deleted_at, machine, stamp, synced)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (record_id, note.text, text_hash, note.scope, note.trust, note.author, note.agent,
-             note.commit, note.branch, note.updated_at, clock, note.supersedes, note.deleted_at),
+             note.commit, note.branch, note.updated_at, clock, note.supersedes, note.deleted_at,
+             note.machine, stamp or stamp_of(note.updated_at, self.home()), synced or ""),
         )  # fmt: skip
         for tag in note.tags:
             self._run("INSERT OR IGNORE INTO note_tag VALUES (?, ?)", (record_id, tag))
@@ -983,7 +1005,9 @@ class Store(HistoryStore):
             " OR record_id = (SELECT id FROM record WHERE uid = ?)",
             (record_id, note.id, note.supersedes),
         )
-        if note.scope == "team":  # `personal` stops here, where no caller can forget it
+        if stamp:
+            self._run("DELETE FROM outbox WHERE record_id = ?", (record_id,))
+        elif note.scope == "team":  # `personal` stops here, where no caller can forget it
             self._run("INSERT INTO outbox (record_id, clock) VALUES (?, ?)", (record_id, clock))
 
     def note(self, uid: str) -> Note | None:
@@ -1000,6 +1024,15 @@ class Store(HistoryStore):
         return self._notes(
             "WHERE ?1 IS NULL OR r.project_id = ?1 ORDER BY r.created_at, r.uid", (project_id,)
         )
+
+    def hidden_notes(self, uids: Sequence[str]) -> set[str]:
+        """Return which of these notes are forgotten, superseded or rejected here."""
+        rows = self._rows(
+            "SELECT r.uid FROM note n JOIN record r ON r.id = n.record_id"
+            f" WHERE r.uid IN (SELECT value FROM json_each(?)) AND NOT ({_LIVING_NOTE})",
+            (json.dumps(list(uids)),),
+        )
+        return {row[0] for row in rows}
 
     def living_notes(self, project_id: int) -> list[Note]:
         """Return the notes of a project that are neither forgotten, superseded nor rejected."""
@@ -1059,11 +1092,21 @@ class Store(HistoryStore):
         )
         return found[0] if found else None
 
+    def team_twin(self, project_id: int, text_hash: str, uid: str) -> Note | None:
+        """Return another living note of the team that has the same text."""
+        found = self._notes(
+            f"WHERE r.project_id = ? AND n.text_hash = ? AND {_LIVING_NOTE} AND n.scope = 'team'"
+            " AND r.uid != ? ORDER BY r.created_at, r.uid LIMIT 1",
+            (project_id, text_hash, uid),
+        )
+        return found[0] if found else None
+
     def _notes(self, where: str, parameters: Sequence[Any]) -> list[Note]:
         with self._lock:
             rows = self._rows(
                 "SELECT r.id, r.uid, n.text, r.kind, n.scope, n.trust, n.author, n.agent,"
-                " n.commit_id, n.branch, r.created_at, n.updated_at, n.supersedes, n.deleted_at"
+                " n.commit_id, n.branch, r.created_at, n.updated_at, n.supersedes, n.deleted_at,"
+                " n.machine"
                 f" FROM note n JOIN record r ON r.id = n.record_id {where}",
                 parameters,
             )
@@ -1087,7 +1130,7 @@ class Store(HistoryStore):
                 id=row[1], text=row[2], kind=row[3], tags=tuple(tags.get(row[0], ())),
                 anchors=tuple(anchors.get(row[0], ())), scope=row[4], trust=row[5], author=row[6],
                 agent=row[7], commit=row[8], branch=row[9], created_at=row[10], updated_at=row[11],
-                supersedes=row[12], deleted_at=row[13],
+                supersedes=row[12], deleted_at=row[13], machine=row[14],
             )
             for row in rows
         ]  # fmt: skip
@@ -1123,7 +1166,7 @@ class Store(HistoryStore):
         )
         notes, forgotten = self._row(
             "SELECT coalesce(sum(n.deleted_at IS NULL AND n.superseded_by IS NULL), 0),"
-            " coalesce(sum(n.deleted_at IS NOT NULL), 0) FROM note n"
+            " coalesce(sum(n.deleted_at IS NOT NULL AND n.text != ''), 0) FROM note n"
             " JOIN record r ON r.id = n.record_id WHERE r.project_id = ?",
             (worktree.project_id,),
         ) or (0, 0)
@@ -1133,7 +1176,7 @@ class Store(HistoryStore):
             "commits": self.count_reachable(worktree.id),
             "notes": notes,
             "forgotten": forgotten,
-            "outbox": self._value("SELECT count(*) FROM outbox"),
+            "outbox": self.count_waiting(),
         }
 
     def size(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stratum.config import Settings, load
+from tests.redis_server import redis_server as redis_server  # a fixture
 
 
 @pytest.fixture(autouse=True)

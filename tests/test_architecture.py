@@ -34,6 +34,7 @@ ARROWS = {
     "notes": "errors models redact terms",
     "git": "errors",
     "tree": "errors git models",
+    "stamps": "",
     "watch": "tree",
     "background": "errors models",
     "embedder": "errors models",
@@ -41,7 +42,9 @@ ARROWS = {
     "files": "freshness git grammars models outline tree",
     "database": "errors migrations",
     "history_store": "database models",
-    "store": "database history_store migrations models",
+    "sync_store": "database models",
+    "coordination_store": "database models",
+    "store": "coordination_store database history_store migrations models stamps sync_store",
     "hits": "freshness history_store models notes store",
     "verdicts": "changes errors files freshness git models outline redact store",
     "anchoring": "errors files freshness models notes outline redact store tree",
@@ -53,20 +56,31 @@ ARROWS = {
     "search": "history_store models path_index paths question ranking resident store",
     "indexer": "embedder files git grammars models outline paths redact store terms tree",
     "history": "errors git grammars history_store models outline paths redact store terms tree",
+    "wire": "errors models notes redact stamps",
+    "replica": "errors models notes redact stamps store sync_store wire",
     "memory": "_version anchoring background config embedder errors files freshness git indexer"
-    " history hits models neighbours notes outline packing placement ranking redact search store"
-    " terms tree verdicts watch",
-    "mcp_server": "_version errors memory models notes packing redact",
-    "serve": "_version config errors mcp_server memory",
-    "doctor": "config embedder errors git memory migrations models redact store",
-    "cli": "_version config doctor embedder errors memory models redact serve",
+    " history hits models neighbours notes outline packing placement ranking redact replica search"
+    " stamps store sync_store terms tree verdicts watch",
+    "redis_client": "config errors redact",
+    "team_index": "config embedder errors models notes ranking redact redis_client terms wire",
+    "team": "errors indexer memory models redact redis_client replica team_index wire",
+    "coordination_redis": "config models redis_client",
+    "coordination": "config coordination_redis errors models notes placement redact store"
+    " sync_store",
+    "mcp_server": "_version coordination errors memory models notes packing redact",
+    "serve": "_version config coordination errors mcp_server memory team",
+    "team_check": "config embedder errors models redis_client wire",
+    "doctor": "config embedder errors git memory migrations models redact store team_check",
+    "task_cli": "config coordination errors models",
+    "cli": "_version config doctor embedder errors memory models notes redact serve task_cli"
+    " team team_index",
     "__main__": "cli",
     "__init__": "_version config errors memory models",
 }
 # Modules that get values and give values back: no file, process, socket, clock or database.
 PURE = (
     "changes", "freshness", "models", "packing", "path_index", "paths", "question", "ranking",
-    "redact", "terms",
+    "redact", "stamps", "terms", "wire",
 )  # fmt: skip
 EFFECTS = {
     "apsw", "asyncio", "click", "http", "io", "logging", "os", "random", "shutil", "socket",
@@ -89,6 +103,8 @@ BELOW = {
     "retrieval_tasks": "models",
     "retrieval_worker": "grammars models",
     "scaffold": "paths redact",
+    "coordination": "coordination_redis redis_client",
+    "team": "embedder models redis_client team team_index wire",
     "weights": "ranking",
 }
 

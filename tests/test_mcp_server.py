@@ -533,15 +533,18 @@ async def test_every_error_becomes_a_result_with_code_message_and_hint(
         ):
             result = await client.call_tool(tool, arguments)
             assert result.is_error
+            # what others hold is told in their words
+            claimed = kind is errors.Claimed
+            message = "<recalled>\nIt is broken.\n</recalled>" if claimed else "It is broken."
             assert result.structured_content == {
                 "error": {
                     "code": kind.code,
-                    "message": "It is broken.",
+                    "message": message,
                     "hint": "Mend it.",
-                    "retryable": kind.retryable,
+                    "retryable": kind("It is broken.").retryable,
                 }
             }
-            assert texts(result) == "It is broken. Mend it."
+            assert texts(result).split() == f"{message} Mend it.".split()
 
 
 def test_names_that_were_meant_are_part_of_the_sentence() -> None:

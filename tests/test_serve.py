@@ -26,7 +26,7 @@ from stratum._version import __version__
 from stratum.config import load
 from stratum.mcp_server import build_server
 from stratum.memory import Memory
-from stratum.serve import MANIFEST, Front, manifest_text, run_session
+from stratum.serve import MANIFESTS, Front, manifest_text, run_session
 
 LISTS = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
 CLIENT = {"name": "probe", "version": "1", "title": "Probe", "icons": [{"src": "data:,"}]}
@@ -182,8 +182,9 @@ def front() -> Iterator[Pipe]:
     os.close(wire)
 
 
-def test_the_manifest_is_what_the_sdk_answers_today() -> None:
-    assert MANIFEST.read_text(encoding="utf-8") == manifest_text()
+@pytest.mark.parametrize("profile", MANIFESTS)
+def test_the_manifest_is_what_the_sdk_answers_today(profile: str) -> None:
+    assert MANIFESTS[profile].read_text(encoding="utf-8") == manifest_text(profile)
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)

@@ -18,7 +18,8 @@ from stratum import database
 from stratum.errors import NewerStore, StoreUnavailable
 from stratum.migrations import MIGRATIONS, SCHEMA_VERSION
 from stratum.models import Filters, NewRecord, NewSymbol
-from stratum.store import Store, Worktree, derived_id, open_store, random_id
+from stratum.store import Store, Worktree, derived_id, open_store
+from stratum.sync_store import random_id
 from tests import make_database_fixture as fixture
 
 OLD_DATABASES = sorted(fixture.FOLDER.glob("v*.db"))
