@@ -87,6 +87,7 @@ class Coordination:
         NotInProject: `path` is in no place that can be a project.
         StoreUnavailable: By every method: the database cannot be used.
         TeamUnavailable: By every method where `redis_url` is set: the team's Redis cannot be used.
+            Not so for a folder without a commit and a remote, which is only on this machine.
     """
 
     def __init__(
@@ -134,7 +135,8 @@ class Coordination:
             if self._store is None:
                 self._store = open_store(self._settings.database)
             place = self._placement.row(self._store)
-            if not self._settings.redis_url:
+            # a folder that is known by its path alone is another one on every machine
+            if not self._settings.redis_url or place.identity.startswith("path:"):
                 return self._store, place.project_id
             if self._redis is None:
                 from stratum.coordination_redis import RedisCoordination

@@ -194,8 +194,9 @@ _SHARE = (
     + """
 local finding = cjson.decode(ARGV[1])
 for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 16)) do
-  local known = cjson.decode(entry[2][2])
-  if known.id == finding.id then return {entry[1], string.format('%.0f', known.at)} end
+  if string.find(entry[2][2], finding.id, 1, true) then
+    return {entry[1], string.format('%.0f', cjson.decode(entry[2][2]).at)}
+  end
 end
 local id = append(KEYS[1], ARGV[4], finding)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from stratum.database import Database
 from stratum.models import Attempt, Held, LogPage
 
-_POLL = 0.03  # seconds between two looks for events
+_POLL = 0.01  # seconds between two looks for events
 _FIELDS = ", ".join(
     f"lease.{name}"
     for name in (

@@ -293,6 +293,7 @@ def m005_teams(db: apsw.Connection) -> None:
         ALTER TABLE note ADD COLUMN synced TEXT NOT NULL DEFAULT '';
         UPDATE note SET stamp = printf('%015d', max(0, strftime('%s', updated_at) * 1000
             + substr(updated_at, 21, 3))) || '0000000000000000000';
+        CREATE INDEX note_clock ON note (clock);
         CREATE INDEX outbox_record ON outbox (record_id);
         -- How far the changes of a project were read: an id in its stream, "" for not at all.
         CREATE TABLE sync_cursor (

@@ -942,8 +942,12 @@ class Store(HistoryStore, SyncStore, CoordinationStore):
         self._run("UPDATE record SET space_id = ? WHERE id = ?", (space.id, record_id))
 
     def give_vector(self, space: Space, uid: str, vector: bytes) -> None:
-        """Store the vector (float32 bytes) that a new version of a note came with."""
-        record_id, project_id = self.record_id(uid) or (0, 0)
+        """Store the vector (float32 bytes) that a version of a note came with, if it has none."""
+        record_id, project_id, has = self._row(
+            "SELECT id, project_id, space_id IS NOT NULL FROM record WHERE uid = ?", (uid,)
+        ) or (0, 0, True)
+        if has:
+            return
         self._put_vector(space, record_id, project_id, vector)
 
     # notes
@@ -958,12 +962,19 @@ class Store(HistoryStore, SyncStore, CoordinationStore):
         self._put_note(self.add_record(project_id, record), note, text_hash, stamp)
 
     def replace_note(self, note: Note, record: NewRecord, text_hash: str, stamp: str = "") -> None:
-        """Store a note's new state under its id, as `add_note`. Its vector is made anew."""
-        record_id = int(self._value("SELECT id FROM record WHERE uid = ?", (note.id,)))
-        for space in self.spaces():
-            self._run(f"DELETE FROM embedding_{space.id} WHERE record_id = ?", (record_id,))
+        """Store a note's new state under its id, as `add_note`.
+
+        Its vector is made anew if it says something else than before.
+        """
+        record_id, title, text = self._row(
+            "SELECT id, title, text FROM record WHERE uid = ?", (note.id,)
+        ) or (0, "", "")
+        if (title, text) != (record.title, record.text):
+            self._run("UPDATE record SET space_id = NULL WHERE id = ?", (record_id,))
+            for space in self.spaces():
+                self._run(f"DELETE FROM embedding_{space.id} WHERE record_id = ?", (record_id,))
         self._run(
-            "UPDATE record SET kind = ?, title = ?, text = ?, space_id = NULL WHERE id = ?",
+            "UPDATE record SET kind = ?, title = ?, text = ? WHERE id = ?",
             (record.kind, record.title, record.text, record_id),
         )
         self._run(

@@ -382,7 +382,7 @@ class Team:
         return done
 
     def _stamps(self, client: Client, keys: Keys, uids: Sequence[str]) -> dict[str, str]:
-        """Return the stamp of each note that is there, "" where its key holds something else."""
+        """Return the stamp of each note, "" where its key holds none."""
         with client.pipeline(transaction=False) as pipe:
             for uid in uids:
                 pipe.hget(keys.note(uid), "stamp")
@@ -390,7 +390,6 @@ class Team:
         return {
             uid: stamp.decode("utf-8", "replace") if isinstance(stamp, bytes) else ""
             for uid, stamp in zip(uids, found, strict=True)
-            if stamp is not None
         }
 
     def _fetch(self, client: Client, keys: Keys, uids: Sequence[str]) -> dict[str, Fetched]:

@@ -48,7 +48,7 @@ _ACL = "docs/team.md has the whole line."
 # Every command that is used, and how it is tried: {h}ash, {s}et, {x} stream, {z} sorted set, {t}ext
 # and {v}ector set are scratch keys, {i} is an index that does not exist: being told so is enough.
 TRIALS = (
-    "TIME",
+    "TIME", "SCAN 0 COUNT 1",
     "HSET {h} a 1", "HGET {h} a", "HGETALL {h}", "HKEYS {h}", "HVALS {h}",
     "HLEN {h}", "HSTRLEN {h} a", "HDEL {h} a", "TYPE {h}",
     "SADD {s} a", "SISMEMBER {s} a", "SCARD {s}", "SSCAN {s} 0",

@@ -331,7 +331,11 @@ class TeamSearch:
                 retryable=False,
             )
         found = search_set(client, self._settings, self._embedder.fingerprint, asked)
-        return found, ["This server finds notes by meaning alone: it has no index of words."]
+        said = (
+            "This server has no index of words: it finds notes by meaning alone, and only those "
+            "that were embedded with this machine's model."
+        )
+        return found, [said]
 
     def _in_index(self, client: Client, can: Capabilities, asked: Asked) -> tuple[Found, list[str]]:
         fingerprint = self._embedder.fingerprint if self._embedder else ""

@@ -279,7 +279,7 @@ class Machine:
         self.proxy = Proxy(port)
         upstream = folder / "upstream"
         if not upstream.exists():
-            upstream.mkdir()
+            upstream.mkdir(parents=True)
             make_repository(upstream)
         self.home.mkdir(parents=True)
         git(folder, "clone", "-q", str(upstream), str(self.clone))

@@ -103,7 +103,7 @@ BELOW = {
     "retrieval_tasks": "models",
     "retrieval_worker": "grammars models",
     "scaffold": "paths redact",
-    "coordination": "coordination_redis redis_client",
+    "coordination": "coordination redis_client team wire",
     "team": "embedder models redis_client team team_index wire",
     "weights": "ranking",
 }

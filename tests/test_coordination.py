@@ -683,6 +683,25 @@ def test_machines_of_a_team_meet_and_keep_nothing_of_it_at_home(
         store.close()
 
 
+def test_a_folder_that_only_its_path_names_is_of_this_machine_alone(
+    server: RedisServer, settings: Settings, tmp_path: Path
+) -> None:
+    """Another machine can have another project at the same path."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    homes = [
+        dataclasses.replace(
+            settings, redis_url=server.url, machine=name, database=tmp_path / name / "stratum.db"
+        )
+        for name in ("laptop", "tower")
+    ]
+    with Coordination(homes[0], folder) as one, Coordination(homes[1], folder) as two:
+        one.claim(["plain"])
+        assert two.claim(["plain"]).action == "claimed"
+        assert len(one.leases()) == 1
+
+
 def test_teams_on_one_server_do_not_meet(
     server: RedisServer, settings: Settings, repository: Path
 ) -> None:
@@ -794,6 +813,21 @@ def test_a_server_that_dies_while_one_waits_ends_the_wait(
         ada.events(after=cursor, wait=30)
     assert time.monotonic() - begun < 10
     timer.join()
+
+
+def test_a_finding_that_is_sent_twice_is_kept_once(
+    own_server: RedisServer, settings: Settings
+) -> None:
+    """As after a connection that broke behind the server's back."""
+    from stratum.coordination_redis import RedisCoordination
+
+    team = RedisCoordination(dataclasses.replace(settings, redis_url=own_server.url))
+    finding, event = {"id": "a" * 12, "text": "x"}, {"kind": "shared"}
+    sent = [team.share("p", "t", finding, event, ttl=60_000, bounds=(5, 5)) for _ in range(2)]
+    assert sent[0] == sent[1]
+    assert len(team.read_log("p", "t", None, 10).entries) == 1
+    assert len(team.read_log("p", "", None, 10).entries) == 1
+    team.close()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process")

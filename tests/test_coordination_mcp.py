@@ -24,7 +24,7 @@ from stratum.config import Settings
 from stratum.coordination import Coordination
 from stratum.mcp_server import INSTRUCTIONS, TEAM_INSTRUCTIONS, StratumServer, build_server
 from stratum.memory import Memory
-from stratum.serve import MANIFESTS
+from stratum.serve import MANIFESTS, Front
 from tests.redis_server import RedisServer
 from tests.test_mcp_server import TOOLS
 
@@ -265,6 +265,18 @@ def talk(
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     return sorted(map(json.loads, done.stdout.splitlines()), key=lambda answer: answer["id"])
+
+
+def test_the_tools_of_a_team_are_listed_before_the_sdk_is_there() -> None:
+    output, wire = os.pipe()
+    front = Front(-1, wire, "team")
+    front.receive(json.dumps(HELLO))
+    front.receive('{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}')
+    os.close(wire)
+    with open(output, encoding="utf-8") as answers:  # noqa: PTH123 - a descriptor
+        hello, listed = map(json.loads, answers)
+    assert "task_claim" in hello["result"]["instructions"]
+    assert [tool["name"] for tool in listed["result"]["tools"]] == TOOLS + TEAM_TOOLS
 
 
 @pytest.mark.parametrize(("profile", "tools"), [("solo", TOOLS), ("team", TOOLS + TEAM_TOOLS)])

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,35 @@ def test_what_one_machine_writes_the_other_finds(
     bob.forget(written.id)
     assert (sync(bob), sync(ada)) == ((1, 0), (0, 1))
     assert written.id not in notes(ada)
+
+
+SERVERS: dict[str, dict[str, Any]] = {
+    "without the search module": {"search": False},
+    "a cluster": {"cluster": True},
+    "with a password": {"password": "correct horse battery staple"},
+    "with TLS": {"tls": True},
+}
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_every_kind_of_server_carries_notes(kind: str, machine: Callable[..., Memory]) -> None:
+    with RedisServer(**SERVERS[kind]) as server:
+        ada, bob = machine("ada", server), machine("bob", server)
+        written = ada.write("totals are net prices", scope="team").note
+        ada.index()
+        assert sync(ada) == (1, 0)
+        assert sync(bob) == (0, 1)
+        bob.write("totals are net prices", tags=["money"], scope="team")
+        assert (sync(bob), sync(ada)) == ((1, 0), (0, 1))
+        assert notes(ada)[written.id].tags == ("money",)
+        with Team(bob) as team:
+            status = team.status()
+            assert status.connected
+            found = team.search("totals net prices")
+        assert [hit.id for hit in found.hits] == [written.id]
+        assert status.search == ("search" if "search" not in SERVERS[kind] else "vector sets") or (
+            kind == "a cluster"
+        )
 
 
 def test_a_vector_made_later_follows_its_note_without_a_new_version(

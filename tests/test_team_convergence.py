@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -23,6 +25,7 @@ import pytest
 
 from tests.team_machines import (
     PROJECT,
+    ROOT,
     Killed,
     Machine,
     Refused,
@@ -390,6 +393,217 @@ def anchor_rows(anchors: Any) -> tuple[tuple[Any, ...], ...]:
     return tuple(
         (ord_, *(getattr(anchor, name) for name in names)) for ord_, anchor in enumerate(anchors)
     )
+
+
+@pytest.fixture
+def pair(server: Server, tmp_path: Path) -> Iterator[list[Machine]]:
+    """Two machines with right clocks that know of each other."""
+    with team(tmp_path, server.port) as machines:
+        server.serve(machines)
+        for machine in machines:
+            machine.ask("sync")
+        yield machines
+
+
+def share(machine: Machine, text: str, **options: Any) -> Any:
+    return machine.ask("write", text=text, scope="team", **options)["note"]
+
+
+def note_at(machine: Machine, uid: str) -> Any:
+    return machine.ask("get", uid)["note"]
+
+
+def living_texts(machine: Machine) -> list[str]:
+    texts = team_notes(machine)
+    return sorted(texts[uid][1].text for uid in living_notes(machine))
+
+
+def test_a_second_exchange_moves_nothing(pair: list[Machine]) -> None:
+    anna, ben = pair
+    for number in range(5):
+        share(anna, f"Of anna {number}.", tags=["one"], anchors=[PLACES[0]])
+        share(ben, f"Of ben {number}.")
+    assert [anna.ask("sync")["sent"], ben.ask("sync")["sent"]] == [5, 5]
+    assert anna.ask("sync")["received"] == 5
+    for machine in pair:
+        for _ in range(2):
+            report = machine.ask("sync")
+            assert (report["sent"], report["received"], report["resynced"]) == (0, 0, 0)
+
+
+def test_the_version_that_loses_is_kept_and_can_be_brought_back(pair: list[Machine]) -> None:
+    anna, ben = pair
+    uid = share(anna, "Rounded to cents.", tags=["common"])["id"]
+    settle(pair)
+    share(anna, "Rounded to cents.", tags=["of-anna"])
+    share(ben, "Rounded to cents.", tags=["of-ben"])  # the later one
+    anna.ask("sync")
+    assert ben.ask("sync")["conflicts"] + anna.ask("sync")["conflicts"] >= 1
+    settle(pair)
+    for machine in pair:
+        assert note_at(machine, uid)["tags"] == ["common", "of-ben"]
+    saw = [machine for machine in pair if machine.ask("sync_state")["conflicts"]]
+    [conflict] = saw[0].ask("sync_state")["conflicts"]
+    assert (conflict["id"], conflict["other"]["tags"]) == (uid, ["common", "of-anna"])
+    saw[0].ask("undo_conflict", uid)
+    settle(pair)
+    for machine in pair:
+        assert note_at(machine, uid)["tags"] == ["common", "of-anna"]
+    assert saw[0].ask("sync_state")["conflicts"] == []
+
+
+def test_the_same_words_on_two_machines_become_one_note(pair: list[Machine]) -> None:
+    anna, ben = pair
+    share(anna, "Carts expire after a day.", tags=["of-anna"], anchors=[PLACES[0]])
+    share(ben, "Carts expire after a day.", tags=["of-ben"], anchors=[PLACES[1]])
+    settle(pair)
+    assert living_notes(anna) == living_notes(ben)
+    [uid] = living_notes(anna)
+    for machine in pair:
+        note = note_at(machine, uid)
+        assert note["tags"] == ["of-anna", "of-ben"]
+        assert len(note["anchors"]) == 2
+
+
+def test_what_is_forgotten_stays_so_until_somebody_brings_it_back(pair: list[Machine]) -> None:
+    anna, ben = pair
+    uid = share(anna, "The tax is nine percent.")["id"]
+    settle(pair)
+    ben.proxy.refuse()
+    share(ben, "The tax is nine percent.", tags=["earlier"])  # and anna forgets it after that
+    anna.ask("forget", uid)
+    ben.proxy.open()
+    settle(pair)
+    assert [living_notes(machine) for machine in pair] == [set(), set()]
+    ben.ask("forget", uid, undo=True)
+    settle(pair)
+    assert [living_notes(machine) for machine in pair] == [{uid}, {uid}]
+    assert note_at(anna, uid)["text"] == "The tax is nine percent."
+
+
+def test_whom_to_trust_is_decided_by_each_machine(pair: list[Machine]) -> None:
+    anna, ben = pair
+    good, bad = share(anna, "Good.")["id"], share(anna, "Bad.")["id"]
+    settle(pair)
+    ben.ask("accept", good)
+    ben.ask("reject", bad)
+    assert ben.ask("sync")["sent"] == 0
+    share(ben, "Good.", tags=["more"])
+    settle(pair)
+    assert [note_at(anna, uid)["trust"] for uid in (good, bad)] == ["proposed", "proposed"]
+    assert [note_at(ben, uid)["trust"] for uid in (good, bad)] == ["accepted", "rejected"]
+    share(anna, "Bad.", tags=["more"])
+    settle(pair)
+    assert note_at(ben, bad)["trust"] == "rejected"
+
+
+def test_a_change_is_later_than_what_it_changes_whatever_the_clocks_say(
+    server: Server, tmp_path: Path
+) -> None:
+    with team(tmp_path, server.port, {"ahead": 5 * HOUR, "behind": -5 * HOUR}) as machines:
+        server.serve(machines)
+        ahead, behind = machines
+        uid = share(ahead, "From a clock ahead.")["id"]
+        settle(machines)
+        share(behind, "From a clock ahead.", tags=["changed"])
+        settle(machines)
+        assert [note_at(machine, uid)["tags"] for machine in machines] == [["changed"]] * 2
+        behind.ask("forget", uid)
+        settle(machines)
+        assert [living_notes(machine) for machine in machines] == [set(), set()]
+
+
+def test_what_only_the_server_has_lost_again_is_sent_again(
+    server: Server, pair: list[Machine]
+) -> None:
+    """It comes back as it was between this machine's reading and its sending."""
+    anna, ben = pair
+    share(ben, "There before.")
+    settle(pair)
+    before = server.snapshot()
+    share(anna, "Sent and lost.")
+    assert anna.ask("sync")["sent"] == 1
+    server.restore(before)
+    anna.ask("sync")
+    ben.ask("sync")
+    assert living_texts(ben) == ["Sent and lost.", "There before."]
+
+
+def test_a_machine_that_was_away_for_longer_than_changes_are_kept(
+    server: Server, pair: list[Machine]
+) -> None:
+    from stratum.config import load
+    from stratum.redis_client import Keys
+
+    anna, ben = pair
+    kept, gone = share(ben, "Kept.")["id"], share(ben, "Gone.")["id"]
+    settle(pair)
+    for number in range(20):
+        share(anna, f"Meanwhile {number}.")
+    anna.ask("forget", gone)
+    share(ben, "Of ben, not sent yet.")
+    anna.ask("sync")
+    with server.client() as client:
+        client.xtrim(Keys.of(load({}), PROJECT).log, maxlen=0, approximate=False)
+    report = ben.ask("sync")
+    assert (report["resynced"], report["sent"], report["received"]) == (1, 1, 21)
+    settle(pair)
+    assert living_texts(anna) == living_texts(ben)
+    assert len(living_texts(ben)) == 22
+    assert kept in living_notes(ben)
+
+
+def test_processes_of_one_machine_that_exchange_at_once_lose_nothing(pair: list[Machine]) -> None:
+    anna, ben = pair
+    for number in range(150):
+        share(anna, f"Of anna {number}.")
+        share(ben, f"Of ben {number}.")
+    ben.ask("sync")
+    command = [sys.executable, "-m", "stratum", "sync"]
+    environment = {**anna.environment, "PYTHONPATH": str(ROOT)}
+    others = [
+        subprocess.Popen(command, cwd=anna.clone, env=environment, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    anna.ask("sync")
+    for other in others:
+        _, said = other.communicate(timeout=60)
+        assert other.returncode == 0, said
+    settle(pair)
+    assert team_notes(anna) == team_notes(ben)
+    assert len(living_notes(ben)) == 300
+    assert anna.ask("problems") == []
+
+
+def test_a_copied_database_is_noticed_and_gets_an_identity_of_its_own(
+    server: Server, pair: list[Machine], tmp_path: Path
+) -> None:
+    anna, ben = pair
+    share(anna, "Before the copy.")
+    settle(pair)
+    anna.kill()
+    with team(tmp_path / "new", server.port, {"cleo": 0.0}) as (cleo,):
+        server.serve([cleo])
+        shutil.copytree(anna.home, cleo.home, dirs_exist_ok=True)
+        share(anna, "Of anna after the copy.")
+        share(cleo, "Of cleo after the copy.")
+        anna.ask("sync")
+        cleo.ask("sync")
+        anna.ask("sync")
+        reasons = [
+            entry["reason"]
+            for machine in (anna, cleo)
+            for entry in machine.ask("sync_state")["quarantine"]
+        ]
+        assert any("--new-home" in reason for reason in reasons)
+        cleo.command("sync", "--new-home")
+        everybody = [anna, ben, cleo]
+        settle(everybody, rounds=8)
+        texts = ["Before the copy.", "Of anna after the copy.", "Of cleo after the copy."]
+        assert [living_texts(machine) for machine in (ben, cleo)] == [texts] * 2
+        share(cleo, "Of cleo with a name of its own.")
+        settle(everybody)
+        assert "Of cleo with a name of its own." in living_texts(anna)
 
 
 @pytest.mark.timeout(TIMEOUT)

@@ -28,6 +28,7 @@ from stratum.team_index import Asked, TeamResult, TeamSearch, add_vectors, ensur
 from stratum.terms import query_terms
 from stratum.wire import fields_of, vector_field
 from tests.redis_server import RedisServer
+from tests.test_deploy import VECTOR_SETS
 
 HOME = "abcdefghijkl"
 SHOP, BANK, ODD = "github.com/acme/shop", "github.com/acme/bank", "path:/srv/Ödd, {folder} @x"
@@ -406,6 +407,18 @@ def test_a_forgotten_note_is_not_found_by_its_former_words_or_meaning(
         assert ids(search.search("till coins", None)) == []
 
 
+def test_a_note_whose_place_another_took_is_not_found(
+    own: tuple[Settings, redis.Redis],
+) -> None:
+    settings, client = own
+    embedder = HashingEmbedder()
+    notes = [make_note(1, "the till counts coins"), make_note(2, "the till counts notes, too")]
+    put(client, settings, SHOP, notes, embedder)
+    client.hset(Keys.of(settings, SHOP).note(notes[0].id), "living", "0")
+    with settled(settings, embedder) as search:
+        assert ids(search.search("the till counts coins", SHOP)) == [notes[1].id]
+
+
 @pytest.mark.parametrize("algorithm", ["flat", "hnsw"])
 def test_recall_against_an_exact_scan(server: RedisServer, tmp_path: Path, algorithm: str) -> None:
     settings = search_settings(server.url, tmp_path, redis_index=algorithm)
@@ -760,7 +773,8 @@ def test_the_recommended_user_may_do_all_of_it(tmp_path: Path, searches: bool) -
     [user] = [line for line in lines.splitlines() if line.startswith("user stratum ")]
     user, embedder = user.replace("#PASSWORD_SHA256", ">pw"), HashingEmbedder()
     if not searches:  # a server refuses to start with commands that it does not know
-        user = " ".join(word for word in user.split() if not word.startswith("+ft."))
+        words = [word for word in user.split() if not word.startswith("+ft.")]
+        user = " ".join([*words, VECTOR_SETS])
     with RedisServer(search=searches, users=[user]) as server:
         settings = search_settings(server.url_of("stratum", "pw"), tmp_path)
         with server.client() as admin:
@@ -776,7 +790,7 @@ def test_the_recommended_user_may_do_all_of_it(tmp_path: Path, searches: bool) -
                 other = dataclasses.replace(settings, redis_index=algorithm)
                 with settled(other, embedder) if searches else TeamSearch(other, embedder) as one:
                     assert len(ids(one.search("till", SHOP))) == 1
-                    assert one.identity_of("shop") == SHOP
+                    assert one.identity_of(SHOP) == SHOP
 
 
 def test_nodes_of_a_cluster_with_search_are_not_asked_each_for_its_part(tmp_path: Path) -> None:

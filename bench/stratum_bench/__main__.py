@@ -42,6 +42,14 @@ _SIZES: dict[str, dict[str, dict[str, Any]]] = {
         "smoke": {"notes": 60, "distance": (10,)},
         "full": {"notes": 700, "distance": (10, 100, 500)},
     },
+    "team": {
+        "smoke": {"notes": 2_000, "graph": 500, "queries": 10},
+        "full": {"notes": 100_000, "graph": 20_000, "queries": 100},
+    },
+    "coordination": {
+        "smoke": {"calls": 30, "seconds": 0.2, "connections": (1, 2)},
+        "full": {"calls": 2_000, "seconds": 3.0, "connections": (1, 4, 8)},
+    },
 }
 
 
@@ -130,9 +138,28 @@ def _run(options: argparse.Namespace) -> Result:
             disagreements=options.disagreements,
             **values,
         )
+    if options.command in ("team", "coordination"):
+        return _shared(options, values)
     from stratum_bench import durability
 
     return durability.run(options.size, options.seed, **values)
+
+
+def _shared(options: argparse.Namespace, values: dict[str, Any]) -> Result:
+    """Run what needs a Redis, which is started from the packages of the tests unless given."""
+    if options.command == "team":
+        from stratum_bench import team
+
+        return team.run(
+            options.size,
+            options.seed,
+            embedder=options.embedder,
+            redis_url=options.redis_url,
+            **values,
+        )
+    from stratum_bench import coordination
+
+    return coordination.run(options.size, options.seed, redis_url=options.redis_url, **values)
 
 
 def _retrieval(options: argparse.Namespace) -> Result:
@@ -184,6 +211,17 @@ def _parser(program: str) -> argparse.ArgumentParser:
     truth.add_argument("--distance", type=_sizes, help="commits between, as 10,100,500")
     truth.add_argument("--part", action="append", choices=("history", "purpose"))
     truth.add_argument("--disagreements", type=Path, metavar="FILE", help="as JSON lines")
+    team = _command(commands, "team", "notes of a team: sending, reading, the shared index")
+    team.add_argument("--notes", type=positive, help="in all")
+    team.add_argument("--graph", type=positive, help="of them, in both kinds of index")
+    team.add_argument("--queries", type=positive, help="queries of each of the two kinds")
+    _add_embedder(team, "bundled")
+    coordination = _command(commands, "coordination", "claims, events and contexts, call by call")
+    coordination.add_argument("--calls", type=positive, help="timed calls of each operation")
+    coordination.add_argument("--seconds", type=float, help="of each load at full speed")
+    coordination.add_argument("--connections", type=_sizes, help="processes, as 1,4,8")
+    for shared in (team, coordination):
+        shared.add_argument("--redis-url", default="", metavar="URL", help="an empty server to use")
     _add_retrieval(commands)
     _add_weights(commands)
     return parser
