@@ -893,8 +893,9 @@ def _print_outgoing(memory: Memory, *, as_json: bool) -> None:
         return
     for note in waiting:
         text = "(forgotten)" if note.forgotten else note.text
-        click.echo(_wrapped(_clean(f"{note.id}  {note.project}  {text}"), "  "))
-    _say(f"{len(waiting):,} notes would be sent.")
+        what = "  (its vector only)" if note.known else ""
+        click.echo(_wrapped(_clean(f"{note.id}  {note.project}  {text}{what}"), "  "))
+    _say(f"{len(waiting):,} would be sent; --json shows each field.")
 
 
 def _print_sync_status(memory: Memory, *, as_json: bool) -> int:

@@ -11,6 +11,7 @@ lease", so that all members that overlap a subject lie in a few intervals of the
 
 from __future__ import annotations
 
+import functools
 import getpass
 import json
 import logging
@@ -22,12 +23,13 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from stratum.errors import Claimed, InvalidInput, NotFound, Unavailable
 from stratum.models import (
     Attempt,
     Claim,
+    EventKind,
     Events,
     Findings,
     Held,
@@ -427,7 +429,7 @@ class Coordination:
         return tuple(subjects)
 
     def _subject(self, wanted: str) -> str:
-        if redact(wanted).kinds:
+        if _is_secret(wanted):
             raise InvalidInput(
                 "The name of a task or a path holds what looks like a secret.",
                 hint="Everybody can read it: choose another name.",
@@ -496,6 +498,12 @@ def _login() -> str:
         return "unknown"
 
 
+@functools.lru_cache(1000)
+def _is_secret(name: str) -> bool:
+    return bool(redact(name).kinds)
+
+
+@functools.lru_cache(1000)
 def _name(text: str) -> str:
     """Return the name of a person, a machine or an agent as others may see it."""
     return one_line(redact(shown(_whole(text))).text)[:MAX_HOLDER]
@@ -503,7 +511,7 @@ def _name(text: str) -> str:
 
 def _session(name: str) -> str:
     plain = one_line(_whole(name))
-    if not plain or len(plain) > MAX_SUBJECT or redact(name).kinds:
+    if not plain or len(plain) > MAX_SUBJECT or _is_secret(name):
         raise InvalidInput(
             "This cannot be the name of a session.",
             hint=f"Give from 1 to {MAX_SUBJECT} plain characters, and no secret.",
@@ -561,12 +569,17 @@ def _plural(number: int, what: str, state: str) -> str:
     return f"{number:,} {what}s are {state}."
 
 
+def _bounded(value: object) -> str:
+    """Return a name as it may be shown, whoever has put it there."""
+    return " ".join(shown(str(value)).split())[: MAX_SUBJECT + len("path:")]
+
+
 def _lease(held: Held, now: int) -> Lease:
     return Lease(
         id=held.id,
-        subjects=tuple(map(shown, held.subjects)),
-        holder=shown(held.holder),
-        agent=shown(held.agent),
+        subjects=tuple(map(_bounded, held.subjects[:MAX_SUBJECTS])),
+        holder=_bounded(held.holder),
+        agent=_bounded(held.agent),
         purpose=one_line(held.purpose),
         token=held.token,
         taken_at=_iso(held.taken),
@@ -632,7 +645,7 @@ def _read(
 def _finding(cursor: Cursor, plain: dict[str, Any]) -> TaskFinding:
     return TaskFinding(
         cursor=f"{cursor[0]}-{cursor[1]}",
-        task=shown(str(plain["task"])),
+        task=_bounded(plain["task"]),
         # masked again: another machine wrote it, perhaps with rules that know less
         text=redact(shown(str(plain["text"]))).text[:MAX_FINDING],
         at=_iso(int(plain["at"])),
@@ -644,17 +657,19 @@ def _finding(cursor: Cursor, plain: dict[str, Any]) -> TaskFinding:
 
 
 def _event(cursor: Cursor, plain: dict[str, Any]) -> TaskEvent:
+    if plain["kind"] not in get_args(EventKind):
+        raise ValueError("an event of an unknown kind")
     return TaskEvent(
         cursor=f"{cursor[0]}-{cursor[1]}",
         kind=plain["kind"],
         at=_iso(int(plain["at"])),
-        subjects=tuple(shown(str(subject)) for subject in plain["subjects"]),
+        subjects=tuple(map(_bounded, plain["subjects"][:MAX_SUBJECTS])),
         holder=one_line(str(plain["holder"])),
         agent=one_line(str(plain["agent"])),
         text=one_line(redact(str(plain["text"])).text),
-        lease=str(plain.get("lease", "")),
+        lease=_bounded(plain.get("lease", "")),
         token=int(plain.get("token", 0)),
-        before=tuple(one_line(str(name)) for name in plain.get("before", ())),
+        before=tuple(map(_bounded, plain.get("before", ()))),
     )
 
 

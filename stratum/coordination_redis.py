@@ -11,19 +11,23 @@ Keys of a project, all in one slot: `leases` (HASH: id -> JSON), `claims` (ZSET 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import redis
 
 from stratum.config import Settings
+from stratum.errors import TeamUnavailable
 from stratum.models import Attempt, Held, LogPage
 from stratum.redis_client import Client, Keys, connect, run_script, translated
 
+_LATEST = 10**14  # milliseconds: in the year 5138, when times would have a digit more
 _BLOCK = 2.0  # seconds that one call waits for events: less than a call may take
 
 # Times and tokens have 13 digits: exact as numbers of Lua, and written as whole numbers by %.0f.
@@ -238,6 +242,7 @@ class RedisCoordination:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._lock = threading.Lock()
         self._client: Client | None = None
 
     def close(self) -> None:
@@ -296,7 +301,8 @@ class RedisCoordination:
     def leases(self, project: str) -> tuple[int, list[Held]]:
         """See `CoordinationStore.leases`."""
         now, texts = self._run(_LEASES, self._named(project, "leases"))
-        found = [_held(json.loads(text)) for text in texts]
+        with _readable():
+            found = [_held(json.loads(text)) for text in texts]
         open_ = [held for held in found if not held.ended]
         return int(now), sorted(open_, key=lambda held: held.token)
 
@@ -349,7 +355,9 @@ class RedisCoordination:
         if found is None:
             return None
         expires, _, value = _text(found).partition("\n")
-        return value, int(expires)
+        with _readable():
+            json.loads(value)
+            return value, _time(expires)
 
     # calls
 
@@ -362,10 +370,12 @@ class RedisCoordination:
         return keys.named("findings", _digest(log)) if log else keys.named("events")
 
     def _attempt(self, script: str, keys: Sequence[str], *args: str | int) -> Attempt:
-        plain = json.loads(self._run(script, keys, *args))
-        held = _held(plain["held"]) if plain.get("held") else None
-        before = tuple(map(str, plain.get("before", ())))
-        return Attempt(plain["state"], int(plain["now"]), held, before)
+        answer = self._run(script, keys, *args)
+        with _readable():
+            plain = json.loads(answer)
+            held = _held(plain["held"]) if "held" in plain else None
+            before = tuple(map(str, plain.get("before", ())))
+            return Attempt(plain["state"], int(plain["now"]), held, before)
 
     def _run(self, script: str, keys: Sequence[str], *args: str | int) -> Any:
         return self._call(lambda client: run_script(client, script, keys, args))
@@ -373,12 +383,17 @@ class RedisCoordination:
     def _call(self, ask: Callable[[Client], Any]) -> Any:
         """Ask the server; once more where the connection broke, as after its restart."""
         with translated(self._settings.redis_url):
+            client = self._connected()
+            try:
+                return ask(client)
+            except redis.ConnectionError:
+                return ask(client)
+
+    def _connected(self) -> Client:
+        with self._lock:
             if self._client is None:
                 self._client = connect(self._settings)
-            try:
-                return ask(self._client)
-            except redis.ConnectionError:
-                return ask(self._client)
+            return self._client
 
 
 def _wait(streams: dict[Any, Any], block: int, client: Client) -> Any:
@@ -411,6 +426,27 @@ def _entry(raw: Sequence[Any]) -> tuple[int, int, str]:
     return *_parts(raw[0]), _text(raw[1][1])
 
 
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Say of what another program has put there, and that means nothing here, that it is so."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TeamUnavailable(
+            "The team's Redis holds a lease or a context that cannot be read.",
+            hint="Bring Stratum to the same version on all machines.",
+            retryable=False,
+        ) from error
+
+
+def _time(value: object) -> int:
+    """Return milliseconds since 1970, or a token, which has as many digits."""
+    number = int(str(value))
+    if not 0 <= number < _LATEST:
+        raise ValueError(f"{number} is no time")
+    return number
+
+
 def _held(plain: dict[str, Any]) -> Held:
     return Held(
         id=str(plain["id"]),
@@ -418,9 +454,9 @@ def _held(plain: dict[str, Any]) -> Held:
         holder=str(plain["holder"]),
         agent=str(plain["agent"]),
         purpose=str(plain["purpose"]),
-        token=int(plain["token"]),
-        taken=int(plain["taken"]),
-        expires=int(plain["expires"]),
+        token=_time(plain["token"]),
+        taken=_time(plain["taken"]),
+        expires=_time(plain["expires"]),
         ended=str(plain.get("ended", "")),
         by=str(plain.get("by", "")),
     )

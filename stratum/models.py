@@ -474,13 +474,18 @@ class SyncState:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A note that waits to be sent to the team, as `sync --dry-run` shows it."""
+    """A note that waits to be sent to the team, as `sync --dry-run` shows it.
+
+    `fields` are those of its hash in Redis; a vector is told as "(a vector of N bytes)". `known`
+    says that the team has this version already and gets its vector only.
+    """
 
     id: str
     project: str
     text: str
     forgotten: bool
-    updated_at: str
+    known: bool
+    fields: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)

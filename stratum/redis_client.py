@@ -62,6 +62,30 @@ _NETWORK_ERRORS = (
     RedisError, RedisClusterException, ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError,
 )  # fmt: skip
 
+# KEYS: hashes. ARGV: the most bytes of one. Answers with the fields of each, or what is wrong.
+_FETCH = """
+local found = {}
+for i, key in ipairs(KEYS) do
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'none' then
+    found[i] = ''
+  elseif kind ~= 'hash' then
+    found[i] = 'its key holds a ' .. kind
+  else
+    local size, fields = 0, redis.call('HKEYS', key)
+    for _, field in ipairs(fields) do size = size + #field + redis.call('HSTRLEN', key, field) end
+    if size > tonumber(ARGV[1]) then
+      found[i] = 'it takes ' .. size .. ' bytes'
+    elseif #fields > 200 then
+      found[i] = 'it has ' .. #fields .. ' fields'
+    else
+      found[i] = redis.call('HGETALL', key)
+    end
+  end
+end
+return found
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
@@ -198,6 +222,30 @@ def run_script(
         return client.evalsha(digest, len(keys), *words)
     except redis.exceptions.NoScriptError:
         return client.eval(script, len(keys), *words)
+
+
+def read_hashes(client: Client, keys: Sequence[str], most: int) -> list[dict[str, bytes] | str]:
+    """Return the fields of each hash, "" for a key that is not there, else why it cannot be read.
+
+    Args:
+        client: An open connection.
+        keys: All in one slot.
+        most: Bytes beyond which one is not read.
+    """
+    if not keys:
+        return []
+    return [
+        reply.decode() if isinstance(reply, bytes) else fields_of_reply(reply)
+        for reply in run_script(client, _FETCH, keys, [most])
+    ]
+
+
+def fields_of_reply(reply: Sequence[bytes]) -> dict[str, bytes]:
+    """Return a hash by its fields, as a script gave it back."""
+    return {
+        name.decode("utf-8", "replace"): value
+        for name, value in zip(reply[::2], reply[1::2], strict=True)
+    }
 
 
 def shown_url(url: str) -> str:
@@ -511,8 +559,8 @@ def _state(chain: list[BaseException], server: str) -> TeamUnavailable | None:
     if isinstance(error, redis.ConnectionError | ConnectionError):
         return TeamUnavailable(
             f"{server} closed the connection.",
-            hint="It may be restarting, or not be a Redis; if it asks for TLS, write rediss://. "
-            f"{ALONE}",
+            hint="It may be restarting, want a password before it talks to other machines, or not "
+            f"be a Redis; if it asks for TLS, write rediss://. {ALONE}",
         )
     return None
 

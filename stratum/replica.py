@@ -111,7 +111,11 @@ class Replica:
                 project=parcel.identity,
                 text=one_line(str(parcel.fields.get("text", ""))),
                 forgotten=bool(parcel.fields["deleted_at"]),
-                updated_at=str(parcel.fields["updated_at"]),
+                known=parcel.waiting.stamp == parcel.waiting.synced,
+                fields={
+                    name: value if isinstance(value, str) else f"(a vector of {len(value)} bytes)"
+                    for name, value in parcel.fields.items()
+                },
             )
             for parcel in self.parcels(limit)
         ]

@@ -130,8 +130,10 @@ class SyncStore(Database):
         return [Waiting(*row) for row in rows]
 
     def count_waiting(self) -> int:
-        """Return how many notes wait to be sent."""
-        return int(self._value(f"SELECT count(DISTINCT o.record_id) {_WAITING}"))
+        """Return how many notes wait to be sent, without those whose vector alone waits."""
+        return int(
+            self._value(f"SELECT count(DISTINCT o.record_id) {_WAITING} WHERE n.stamp != n.synced")
+        )
 
     def newest_waiting(self) -> int:
         """Return the number of the newest row of the outbox, 0 for none; cheap."""

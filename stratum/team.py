@@ -36,6 +36,8 @@ from stratum.redis_client import (
     Keys,
     capabilities,
     connect,
+    fields_of_reply,
+    read_hashes,
     run_script,
     shown_url,
     translated,
@@ -104,30 +106,6 @@ if KEYS[4] ~= KEYS[1] and kind(KEYS[4]) == 'hash' then
   redis.call('HSET', KEYS[4], 'living', '0')
 end
 return {'stored', announce(), lost}
-"""
-
-# KEYS: notes. ARGV: the most bytes of one. Answers with the fields of each, or with what is wrong.
-_FETCH = """
-local found = {}
-for i, key in ipairs(KEYS) do
-  local kind = redis.call('TYPE', key).ok
-  if kind == 'none' then
-    found[i] = ''
-  elseif kind ~= 'hash' then
-    found[i] = 'its key holds a ' .. kind
-  else
-    local size, fields = 0, redis.call('HKEYS', key)
-    for _, field in ipairs(fields) do size = size + #field + redis.call('HSTRLEN', key, field) end
-    if size > tonumber(ARGV[1]) then
-      found[i] = 'it takes ' .. size .. ' bytes'
-    elseif #fields > 200 then
-      found[i] = 'it has ' .. #fields .. ' fields'
-    else
-      found[i] = redis.call('HGETALL', key)
-    end
-  end
-end
-return found
 """
 
 
@@ -238,18 +216,19 @@ class Team:
 
         Args:
             query: Words, or a sentence.
-            of: The identity of a project, or "all"; None means the memory's own.
+            of: A project's identity or name, or "all"; None means the memory's own.
             filters: As for `Memory.search`.
             limit: At most so many hits.
             include_stale: Show notes that no longer hold, too.
 
         Raises:
-            InvalidInput: The query is empty or a filter makes no sense.
+            InvalidInput: The query is empty, a filter makes no sense or `of` could mean several.
+            NotFound: The team has no notes of such a project.
             TeamUnavailable: The server cannot be reached, or cannot search.
         """
         own = self._memory.project
-        identity = None if of == "all" else of or own
         with team_index.TeamSearch(self._settings, self._memory.embedder()) as searcher:
+            identity = None if of == "all" else searcher.identity_of(of) if of else own
             found = searcher.search(query, identity, filters, limit=limit)
         notes = [hit.note for hit in found.hits if hit.project == own]
         judged = self._memory.judged(notes)
@@ -262,8 +241,10 @@ class Team:
                     withheld += 1
                     continue
                 hits.append(replace(mine, score=hit.hit.score))
+        others = any(hit.freshness is None for hit in hits)
+        notices = [n for n in found.notices if others or n != team_index.NOT_COMPARED]
         return SearchResult(
-            found.query, of or own, found.mode, tuple(hits), withheld, found.notices
+            found.query, identity or "all", found.mode, tuple(hits), withheld, tuple(notices)
         )
 
     def _projects(self) -> list[str]:
@@ -300,7 +281,7 @@ class Team:
                 if verb == "older":
                     met.setdefault(parcel.identity, []).append(parcel.waiting.uid)
                 if verb == "stored":
-                    lost = _fields(reply[2]) if reply[2] else None
+                    lost = fields_of_reply(reply[2]) if reply[2] else None
                     delivered.append(Delivered(parcel, True, reply[1].decode(), lost))
                 elif verb != "ahead":
                     delivered.append(Delivered(parcel, verb == "same"))
@@ -396,13 +377,8 @@ class Team:
         """Return the hash of each note that is there, by its id."""
         if not uids:
             return {}
-        found = run_script(client, _FETCH, [keys.note(uid) for uid in uids], [MAX_BYTES])
-        pairs = zip(uids, found, strict=True)
-        return {
-            uid: reply.decode() if isinstance(reply, bytes) else _fields(reply)
-            for uid, reply in pairs
-            if reply != b""
-        }
+        found = read_hashes(client, [keys.note(uid) for uid in uids], MAX_BYTES)
+        return {uid: fields for uid, fields in zip(uids, found, strict=True) if fields != ""}
 
     # for as long as the process lives
 
@@ -504,13 +480,6 @@ def _pages(client: Client, key: str) -> Iterator[list[str]]:
             page = []
     if page:
         yield page
-
-
-def _fields(reply: Sequence[bytes]) -> dict[str, bytes]:
-    return {
-        name.decode("utf-8", "replace"): value
-        for name, value in zip(reply[::2], reply[1::2], strict=True)
-    }
 
 
 def _word(entry: Mapping[Any, Any], key: bytes) -> str:

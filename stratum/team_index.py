@@ -34,6 +34,7 @@ from stratum.redis_client import (
     connect,
     index_name,
     note_prefix,
+    read_hashes,
     run_script,
     shown_url,
     translated,
@@ -99,24 +100,6 @@ for i = 2, #KEYS do
   end
 end
 return refused
-"""
-
-# KEYS: hashes of notes. ARGV: the most bytes of one. Answers with the fields of each, none where it
-# cannot be a note.
-_READ = """
-local found = {}
-for i, key in ipairs(KEYS) do
-  local kind = redis.call('TYPE', key).ok
-  found[i] = kind ~= 'none' and {}
-  if kind == 'hash' and redis.call('HLEN', key) <= 200 then
-    local size = 0
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-      size = size + #field + redis.call('HSTRLEN', key, field)
-    end
-    if size <= tonumber(ARGV[1]) then found[i] = redis.call('HGETALL', key) end
-  end
-end
-return found
 """
 
 
@@ -726,9 +709,9 @@ def _projects(client: Client, settings: Settings) -> dict[str, str]:
     for key in client.scan_iter(match=pattern, count=_SCANNED):
         place = _text(key).replace(":ids:", ":note:", 1)
         some: Any = client.sscan(key, count=1)[1]
-        notes = [(f"{place}:{_text(id_)}", 0.0) for id_ in some[:_MOST_NAMED]]
-        for (note, _), fields in zip(notes, _hashes(client, notes), strict=True):
-            remote = _believed(settings, note, fields or {}, None)
+        notes = [f"{place}:{_text(id_)}" for id_ in some[:_MOST_NAMED]]
+        for note, fields in zip(notes, read_hashes(client, notes, MAX_BYTES), strict=True):
+            remote = _believed(settings, note, fields, None)
             if remote is not None:
                 found[one_line(remote.identity)] = one_line(remote.name)
                 break
@@ -766,8 +749,9 @@ def _shown_of(
     refused = 0
     for start in range(0, len(ranked), asked.limit):
         part = ranked[start : start + asked.limit]
-        for (key, score), fields in zip(part, _hashes(client, part), strict=True):
-            if fields is None or (fields and having and having.encode() not in fields):
+        hashes = read_hashes(client, [key for key, _ in part], MAX_BYTES)
+        for (key, score), fields in zip(part, hashes, strict=True):
+            if fields == "" or (having and isinstance(fields, dict) and having not in fields):
                 continue  # gone since it was indexed
             remote = _believed(settings, key, fields, asked.project)
             if remote is None:
@@ -779,24 +763,15 @@ def _shown_of(
     return tuple(shown[: asked.limit]), refused
 
 
-def _hashes(client: Client, part: Sequence[tuple[str, float]]) -> list[dict[bytes, bytes] | None]:
-    """Return the hash of each key; None for one that is gone, empty for what is no note."""
-    if not part:
-        return []
-    found: list[Any] = run_script(client, _READ, [key for key, _ in part], [MAX_BYTES])
-    return [
-        dict(zip(flat[::2], flat[1::2], strict=True)) if flat is not None else None
-        for flat in found
-    ]
-
-
 def _believed(
-    settings: Settings, key: str, fields: Mapping[bytes, bytes], project: str | None
+    settings: Settings, key: str, fields: Mapping[str, bytes] | str, project: str | None
 ) -> Remote | None:
     """Return the note of a hash unless it is malformed, or of another project than it claims."""
+    if isinstance(fields, str):
+        return None
     try:
-        remote = from_fields({name.decode(): value for name, value in fields.items()})
-    except ValueError:  # a name that is no text is one as well
+        remote = from_fields(fields)
+    except ValueError:
         return None
     claimed = Keys.of(settings, remote.identity).note(remote.note.id)
     return remote if claimed == key and project in (None, remote.identity) else None

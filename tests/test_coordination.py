@@ -893,3 +893,29 @@ def test_what_others_wrote_is_masked_and_made_harmless_again(
     assert "x1b" not in said
     assert "\\n" not in finding.holder
     assert len(finding.text) <= MAX_FINDING
+
+
+@pytest.mark.parametrize("junk", ["no json", "[]", "{}", '{"token": "x"}', '{"expires": 1e40}'])
+def test_a_lease_or_context_that_nobody_can_read_is_an_error_in_words(
+    own_server: RedisServer, join: Enter, junk: str
+) -> None:
+    ada = join("ada")
+    lease = ada.claim(["a"]).lease
+    ada.put_context("s", "x")
+    with own_server.client() as client:
+        [leases] = client.keys("*:leases:*")
+        kept = json.loads(client.hget(leases, lease.id))
+        broken = json.dumps(kept | json.loads(junk)) if junk.startswith('{"') else junk
+        client.hset(leases, lease.id, broken)
+        [context] = client.keys("*:context:*")
+        client.set(context, junk)
+    for call in (
+        ada.leases,
+        lambda: ada.check(lease),
+        lambda: ada.heartbeat(lease),
+        lambda: ada.claim(["a"]),
+        lambda: ada.context("s"),
+    ):
+        with pytest.raises(TeamUnavailable) as raised:
+            call()
+        assert raised.value.hint

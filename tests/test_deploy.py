@@ -20,10 +20,12 @@ from stratum import doctor, team_check
 from stratum.config import Settings
 from stratum.coordination import Coordination
 from stratum.memory import Memory
+from stratum.team_index import TeamSearch
 from tests.conftest import git, make_repository
 from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[1]
+PROJECT = "github.com/acme/shop"
 PASSWORD = "owl-marmalade"
 # As docs/team.md says: what a cluster needs too, and what a Redis older than 8 does not know.
 CLUSTER = "+cluster|slots +command"
@@ -96,7 +98,7 @@ class People:
         }
         for who in ("ada", "bob"):
             root = make_repository(folder / who / "shop")
-            git(root, "remote", "add", "origin", "https://github.com/acme/shop.git")
+            git(root, "remote", "add", "origin", f"https://{PROJECT}.git")
 
     def run(self, who: str, *arguments: str) -> str:
         """Run `stratum` and return what it prints; any failure fails the test."""
@@ -126,7 +128,7 @@ def exchange(people: People) -> None:
     people.run("ada", "sync")
     people.run("bob", "sync")
     assert "by cron" in people.run("bob", "get", note)
-    found = people.run("bob", "search", "--remote", "--of", "shop", "cron", "carts")
+    found = people.run("bob", "search", "--remote", "--of", PROJECT, "cron", "carts")
     assert "by cron" in found
     people.run("bob", "forget", note)
     people.run("bob", "sync")
@@ -190,6 +192,8 @@ def all_traffic(settings: Settings, server: RedisServer, people: People) -> None
     there = replace(settings, redis_url=server.url_of("stratum"), redis_password=PASSWORD)
     watched(there, people.folder / "ada" / "shop")
     coordinated(there, people.folder / "ada" / "shop")
+    with TeamSearch(there, None) as search:
+        assert search.identity_of("shop") == PROJECT
 
 
 def refusals(server: RedisServer) -> list[tuple[str, str]]:

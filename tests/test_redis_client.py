@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -539,6 +541,32 @@ def test_no_log_and_no_repr_holds_a_password(
         with refused():
             connect(there)
     assert "marmalade" not in shown + caplog.text
+
+
+@pytest.mark.parametrize("trouble", ["password", "port", "unknown AUTH"])
+def test_the_command_line_tells_trouble_in_two_lines_without_the_password(
+    repository: Path, trouble: str
+) -> None:
+    options = ("--rename-command", "AUTH", "") if trouble == "unknown AUTH" else ()
+    with RedisServer(password="another", search=False, options=options) as server:
+        port = free_port() if trouble == "port" else server.port
+        done = subprocess.run(
+            [sys.executable, "-m", "stratum", "sync", "-v"],
+            cwd=repository,
+            env=os.environ
+            | {
+                "STRATUM_REDIS_URL": f"redis://ada:{quote(PASSWORD, safe='')}@127.0.0.1:{port}",
+                "STRATUM_LOG_LEVEL": "debug",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 4
+    shown = done.stdout + done.stderr
+    assert "Error: The team's Redis at redis://127.0.0.1" in shown
+    assert "Traceback" not in shown
+    assert "marmalade" not in shown
 
 
 @pytest.mark.parametrize(

