@@ -37,7 +37,7 @@ from stratum.files import Files
 from stratum.freshness import Judgement
 from stratum.history import HistoryIndexer, HistoryReport, map_symbols
 from stratum.hits import code_hit, commit_hit, note_hit, touched_lines
-from stratum.indexer import Report, TreeIndexer, embed_pending
+from stratum.indexer import Report, TreeIndexer, embed_pending, embedded_text
 from stratum.models import (
     COMMIT_KINDS,
     MODES,
@@ -377,6 +377,32 @@ class Memory:
         space = store.add_space(embedder.fingerprint, embedder.name, embedder.dimension)
         made = embed_pending(store, embedder, space, project_id, report=report, stop=stop)
         return made, why_not
+
+    def embed_notes(self, most: int) -> int:
+        """Make the vectors of team notes that have none, of at most `most`; return how many.
+
+        So that they travel with their notes. Whatever keeps them from being made is no error here.
+        """
+        store = self._store()
+        embedder, _ = self._ready_embedder()
+        if embedder is None:
+            return 0
+        space = store.space(embedder.fingerprint)
+        rows = store.pending(space.id if space else 0, None, most)
+        notes = store.notes_by_record([row[0] for row in rows])
+        rows = [row for row in rows if row[0] in notes and notes[row[0]].scope == "team"]
+        if not rows:
+            return 0
+        try:
+            vectors = embedder.embed_documents(
+                [embedded_text(title, text) for _, title, text in rows]
+            )
+        except EmbedderUnavailable as error:
+            self._embedder_error = f"{error.message} {error.hint}".strip()
+            return 0
+        space = store.add_space(embedder.fingerprint, embedder.name, embedder.dimension)
+        made = ((*row, vector.tobytes()) for row, vector in zip(rows, vectors, strict=True))
+        return store.put_vectors(space, made)
 
     def _count_pending(self, store: Store, project_id: int | None) -> int:
         embedder = self._open_embedder()

@@ -335,7 +335,12 @@ def _parsed(url: str) -> dict[str, Any]:
 
 
 def _from_keyring(user: str | None, options: Mapping[str, Any]) -> str:
-    """Return the password that the system's keyring has for us; empty if there is none."""
+    """Return the password that the system's keyring has for us; empty if there is none.
+
+    Only a user that the URL names is looked up: asking a keyring takes a fifth of a second.
+    """
+    if user is None:
+        return ""
     try:
         import keyring
         import keyring.errors

@@ -18,7 +18,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 PAGE = 200  # notes in one call of the server and in one transaction here
 _LOG_ENTRIES = 100_000  # changes that the stream keeps at least: 60 bytes each
 _LISTEN = 0.5  # seconds between two looks whether this machine has something to send
+_EMBED_AT_ONCE = 64  # notes whose vectors are made before they are sent; more would wait too long
 _AT_LEAST_EVERY = 30.0  # seconds: a message may get lost, the stream does not
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0  # seconds between tries while the server is away
 _TOO_FAR_AHEAD = 24 * 3_600_000  # milliseconds
@@ -106,6 +107,29 @@ if KEYS[4] ~= KEYS[1] and kind(KEYS[4]) == 'hash' then
   redis.call('HSET', KEYS[4], 'living', '0')
 end
 return {'stored', announce(), lost}
+"""
+
+# What a peer wrote may be of any size: only what can be an id or a stamp leaves the server.
+# KEYS: log. ARGV: from which change, how many. Answers with (change, note, stamp).
+_CHANGES = """
+local found = {}
+for _, entry in ipairs(redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])) do
+  local told = {}
+  for i = 1, #entry[2], 2 do told[entry[2][i]] = entry[2][i + 1] end
+  local id = told.id or ''
+  if #id > 12 then id = '' end
+  table.insert(found, {entry[1], id, string.sub(told.stamp or '', 1, 34)})
+end
+return found
+"""
+
+# KEYS: ids. ARGV: cursor, about how many. Answers with the next cursor and ids.
+_IDS = """
+local found, ids = redis.call('SSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]), {}
+for _, id in ipairs(found[2]) do
+  if #id <= 12 then table.insert(ids, id) end
+end
+return {found[1], ids}
 """
 
 
@@ -168,6 +192,8 @@ class Team:
             projects = self._projects()
             for identity in projects:
                 done += self._pull(client, identity, report)
+            if replica.state().waiting:
+                self._memory.embed_notes(_EMBED_AT_ONCE)
             sent, met = self._push(client, report)
             done += sent
             for identity, uids in met.items():
@@ -323,10 +349,9 @@ class Team:
             return self._compare(client, identity, report)
         # a clock may have been set since, or Stratum brought up to date
         done += self._read(client, identity, self._replica.in_quarantine(identity))
-        entries: Any
-        while entries := client.xrange(keys.log, f"({cursor}", "+", count=PAGE):
-            cursor = _text(entries[-1][0])
-            told = {_word(entry, b"id"): _word(entry, b"stamp") for _, entry in entries if entry}
+        while changes := run_script(client, _CHANGES, [keys.log], [f"({cursor}", PAGE]):
+            cursor = _text(changes[-1][0])
+            told = {_text(uid): _text(stamp) for _, uid, stamp in changes}
             ours = self._replica.stamps(identity, told)
             newer = [uid for uid, stamp in told.items() if uid and stamp > ours.get(uid, "")]
             page = self._fetch(client, keys, newer)
@@ -449,7 +474,7 @@ class Team:
                 self._client = connect(self._settings)
             with translated(self._settings.redis_url):
                 if self._can is None:
-                    self._can = capabilities(self._client)
+                    self._can = capabilities(self._client, self._settings.redis_prefix)
                 yield self._client
         except BaseException:
             self.close()
@@ -471,19 +496,16 @@ def _notices(done: Counter[str]) -> tuple[str, ...]:
 
 
 def _pages(client: Client, key: str) -> Iterator[list[str]]:
-    """Yield the members of a set in pages; one may come twice."""
-    page: list[str] = []
-    for member in client.sscan_iter(key, count=PAGE):
-        page.append(member.decode("utf-8", "replace"))
-        if len(page) >= PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
-
-
-def _word(entry: Mapping[Any, Any], key: bytes) -> str:
-    return _text(entry.get(key, b""))
+    """Yield the members of a set of ids in pages; one may come twice."""
+    cursor, page = b"0", list[str]()
+    while True:
+        cursor, found = run_script(client, _IDS, [key], [cursor, PAGE])
+        page += map(_text, found)
+        while len(page) >= PAGE or (page and cursor == b"0"):
+            yield page[:PAGE]
+            page = page[PAGE:]
+        if cursor == b"0":
+            return
 
 
 def _text(raw: Any) -> str:

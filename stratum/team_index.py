@@ -283,7 +283,7 @@ class TeamSearch:
         if self._client is None:
             self._client = connect(self._settings)
         if self._can is None:
-            self._can = capabilities(self._client)
+            self._can = capabilities(self._client, self._settings.redis_prefix)
         return self._client, self._can
 
     def _vector(self, query: str) -> tuple[bytes | None, list[str]]:

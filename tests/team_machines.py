@@ -458,6 +458,10 @@ def held(database: Path, after: int = -1) -> dict[str, tuple[str, Version, int]]
     try:
         db.set_busy_timeout(10_000)
         db.execute("BEGIN")
+        if not db.execute(
+            "SELECT 1 FROM pragma_table_info('note') WHERE name = 'stamp'"
+        ).fetchall():
+            return {}  # its process was killed before the tables were made
         rows = db.execute(
             "SELECT r.id, r.uid, n.stamp, n.clock, n.deleted_at, n.updated_at, r.created_at,"
             " n.scope, n.text, r.kind, n.author, n.agent, n.commit_id, n.branch, n.supersedes"

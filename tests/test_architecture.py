@@ -64,7 +64,7 @@ ARROWS = {
     "redis_client": "config errors redact",
     "team_index": "config embedder errors models notes ranking redact redis_client terms wire",
     "team": "errors indexer memory models redact redis_client replica team_index wire",
-    "coordination_redis": "config models redis_client",
+    "coordination_redis": "config errors models redis_client",
     "coordination": "config coordination_redis errors models notes placement redact store"
     " sync_store",
     "mcp_server": "_version coordination errors memory models notes packing redact",

@@ -33,7 +33,7 @@ VECTOR_SETS = "+vadd +vcard +vrem +vsim"
 # For doctor, or in time: leases that ended are swept, an index is replaced, who listens is asked
 # whether it is alive.
 LATER = {"eval", "ft.dropindex", "hdel", "info", "ping", "unsubscribe"}
-WITHOUT_SEARCH = {"hmget", "smembers", *VECTOR_SETS.replace("+", "").split()}
+WITHOUT_SEARCH = {"smembers", *VECTOR_SETS.replace("+", "").split()}
 # Sent by the client library when it connects, always allowed or without effect when refused.
 UNASKED = {"auth", "hello", "client|setinfo", "ping", "cluster|slots", "command"}
 

@@ -122,12 +122,13 @@ def test_every_kind_of_server_carries_notes(kind: str, machine: Callable[..., Me
 def test_a_vector_made_later_follows_its_note_without_a_new_version(
     redis_server: RedisServer, machine: Callable[..., Memory]
 ) -> None:
-    ada, bob = machine("ada", redis_server), machine("bob", redis_server)
-    written = ada.write("totals are net prices", scope="team").note
-    sync(ada)
-    key = Keys.of(ada.settings, PROJECT).note(written.id)
+    words = machine("ada", redis_server, STRATUM_EMBED_MODEL="none")
+    written = words.write("totals are net prices", scope="team").note
+    sync(words)
+    key = Keys.of(words.settings, PROJECT).note(written.id)
     client = redis_server.client()
     assert not [f for f in client.hkeys(key) if f.startswith(b"v_")]
+    ada, bob = machine("ada", redis_server), machine("bob", redis_server)
     ada.index()  # makes the vector
     assert sync(ada) == (0, 0)
     assert [f for f in client.hkeys(key) if f.startswith(b"v_")]

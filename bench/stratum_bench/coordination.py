@@ -8,13 +8,11 @@ server and all clients share its processors.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
 import json
 import multiprocessing
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +30,6 @@ from stratum_bench.measure import (
     Clock,
     Result,
     Row,
-    as_text,
     environment,
     percentile,
     progress,
@@ -40,10 +37,6 @@ from stratum_bench.measure import (
 from stratum_bench.project import temporary_project
 from stratum_bench.redis_process import redis_to_measure
 
-SIZES: dict[str, dict[str, Any]] = {
-    "smoke": {"calls": 30, "seconds": 0.2, "connections": (1, 2)},
-    "full": {"calls": 2_000, "seconds": 3.0, "connections": (1, 4, 8)},
-}
 _WARM_UPS = 20
 _BATCH = 100  # commands in one trip
 _SESSION, _TASK = "bench session", "bench task"
@@ -217,15 +210,19 @@ def _open(place: _Place, name: str = "bench") -> Iterator[_Side]:
 
 
 def _measured(store: str, side: _Side, operations: Sequence[str], calls: int) -> Iterator[Row]:
-    """Time each operation, in turns so that a busy moment of the machine strikes all alike."""
+    """Time each operation, in turns so that a busy moment of the machine strikes all alike.
+
+    Batches have turns of their own: whoever comes after one pays for its rubbish.
+    """
     turns = [(what, *side.call(what)) for what in operations]
     clocks = {what: Clock() for what in operations}
-    for number in range(_WARM_UPS + calls):
-        for what, call, _ in turns:
-            if number < _WARM_UPS:
-                call()
-            else:
-                clocks[what].time(call)
+    for group in ([turn for turn in turns if turn[2] == 1], [t for t in turns if t[2] > 1]):
+        for number in range(_WARM_UPS + calls):
+            for what, call, _ in group:
+                if number < _WARM_UPS:
+                    call()
+                else:
+                    clocks[what].time(call)
     progress(f"{store}: {calls} calls of each operation")
     for what, _, batch in turns:
         wall = clocks[what].wall
@@ -379,24 +376,3 @@ def _row(store: str, what: str, connections: int, wall: Sequence[float], per_sec
         "p95": percentile(wall, 0.95),
         "per second": per_second,
     }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the measurement by itself: `python -m stratum_bench.coordination`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=tuple(SIZES), default="full")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--calls", type=int, help="timed calls of each operation")
-    parser.add_argument("--seconds", type=float, help="of each load at full speed")
-    parser.add_argument("--redis-url", default="", help="an empty server to use")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options = parser.parse_args(arguments)
-    values = dict(SIZES[options.size])
-    values |= {name: given for name in values if (given := getattr(options, name, None))}
-    result = run(options.size, options.seed, redis_url=options.redis_url, **values)
-    print(json.dumps(result.to_dict(), indent=2) if options.json else as_text(result))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
