@@ -357,9 +357,9 @@ def _from_keyring(user: str | None, options: Mapping[str, Any]) -> str:
     return found or ""
 
 
-def keyring_name(user: str | None, host: str, port: int | None) -> str:
+def keyring_name(user: str, host: str, port: int | None) -> str:
     """Return under which name the keyring keeps the password: `user@host:port`."""
-    return f"{user or 'default'}@{_host_and_port(host, port)}"
+    return f"{user}@{_host_and_port(host, port)}"
 
 
 def _resolve(options: Mapping[str, Any]) -> None:

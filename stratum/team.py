@@ -28,7 +28,7 @@ from stratum import team_index
 from stratum.errors import StratumError, TeamUnavailable
 from stratum.indexer import Report
 from stratum.memory import Memory, silent
-from stratum.models import STALE, Filters, Progress, SearchResult, SyncReport, TeamStatus
+from stratum.models import STALE, Filters, Hit, Progress, SearchResult, SyncReport, TeamStatus
 from stratum.redact import redact
 from stratum.redis_client import (
     Capabilities,
@@ -149,7 +149,7 @@ class Team:
         where = (shown_url(self._settings.redis_url), self._settings.redis_prefix,
                  self._settings.team)  # fmt: skip
         self._remote = hashlib.sha256("\0".join(where).encode()).hexdigest()[:16]
-        self._prepared = False
+        self._prepared: list[tuple[str, int]] = []  # spaces whose index is there
         self._index_trouble = ""
 
     def __enter__(self) -> Team:
@@ -160,7 +160,7 @@ class Team:
 
     def close(self) -> None:
         """Close the connection."""
-        client, self._client, self._can, self._prepared = self._client, None, None, False
+        client, self._client, self._can, self._prepared = self._client, None, None, []
         if client is not None:
             with contextlib.suppress(Exception):
                 client.close()
@@ -212,20 +212,6 @@ class Team:
             notices=_notices(done),
         )
 
-    def push(self, report: Report = silent) -> int:
-        """Send what waits here; return how many notes. What meets a newer version is not read."""
-        with self._connected() as client:
-            self._prepare(client)
-            return self._push(client, report)[0]["sent"]
-
-    def pull(self, report: Report = silent) -> int:
-        """Read what the others changed; return how many notes were new or newer."""
-        with self._connected() as client:
-            done = Counter[str]()
-            for identity in self._projects():
-                done += self._pull(client, identity, report)
-        return done["received"] + done["conflict"]
-
     def search(
         self,
         query: str,
@@ -255,11 +241,16 @@ class Team:
         own = self._memory.project
         with team_index.TeamSearch(self._settings, self._memory.embedder()) as searcher:
             identity = None if of == "all" else searcher.identity_of(of) if of else own
-            found = searcher.search(query, identity, filters, limit=limit)
+            # more than are shown, since some may be withheld
+            most = max(limit, min(2 * limit, team_index.MOST_HITS))
+            found = searcher.search(query, identity, filters, limit=most)
         notes = [hit.note for hit in found.hits if hit.project == own]
         judged = self._memory.judged(notes)
-        hits, withheld = [], 0
+        hits: list[Hit] = []
+        withheld = 0
         for hit in found.hits:
+            if len(hits) >= limit:
+                break
             if hit.project != own:
                 hits.append(replace(hit.hit, origin=f"{hit.project}, {hit.hit.origin}"))
             elif (mine := judged.get(hit.note.id)) is not None:
@@ -280,12 +271,13 @@ class Team:
 
     def _prepare(self, client: Client) -> None:
         assert self._can is not None  # noqa: S101 - set with the connection
-        if self._prepared or team_index.kind(self._can) != "search":
+        spaces = self._memory.spaces() or [("", 0)]
+        if spaces == self._prepared or team_index.kind(self._can) != "search":
             return
         try:
-            for fingerprint, dimension in self._memory.spaces() or [("", 0)]:
+            for fingerprint, dimension in spaces:
                 team_index.ensure(client, self._settings, self._can, fingerprint, dimension)
-            self._prepared, self._index_trouble = True, ""
+            self._prepared, self._index_trouble = spaces, ""
         except redis.ResponseError as error:  # notes travel all the same
             said = redact(str(error)[:_MAX_SAID]).text
             self._index_trouble = f"The search index cannot be made: {said}. Notes travel anyway."

@@ -84,7 +84,9 @@ class Driver:
         return self._shared().sync()
 
     def push(self) -> Any:
-        return self._shared().push()
+        team = self._shared()  # sending alone is no operation of its own
+        with team._connected() as client:
+            return team._push(client, lambda _: None)[0]["sent"]
 
     def _shared(self) -> Any:
         from stratum.team import Team

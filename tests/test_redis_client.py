@@ -606,11 +606,13 @@ def test_the_keyring_is_asked_last_and_its_failure_is_named(
 
     before, ring = keyring.get_keyring(), Ring()
     with RedisServer(password=PASSWORD, search=False) as server:
-        url = f"redis://127.0.0.1:{server.port}"
+        url = f"redis://default@127.0.0.1:{server.port}"
         wanted = f"default@127.0.0.1:{server.port}"
         keyring.set_keyring(ring)
         try:
             round_trip(at(settings, url))
+            with refused():  # without a user in the URL the keyring is not asked
+                connect(at(settings, f"redis://127.0.0.1:{server.port}"))
             with refused():  # what the settings say counts
                 connect(at(settings, url, "wrong"))
             ring.broken = True
