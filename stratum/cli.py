@@ -12,7 +12,6 @@ import dataclasses
 import errno
 import gc
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,6 @@ import sys
 import textwrap
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -60,6 +58,20 @@ from stratum.models import (
     to_plain,
 )
 from stratum.task_cli import task
+from stratum.terminal import (
+    cells,
+    clean,
+    clean_lines,
+    cut,
+    escaped,
+    json_option,
+    notices,
+    print_json,
+    project_option,
+    say,
+    width,
+    wrapped,
+)
 
 if TYPE_CHECKING:
     from stratum.config import Settings
@@ -72,7 +84,6 @@ _DRAW_EVERY = 0.1  # seconds between two states of the line on a terminal
 _WIDEST_PLACE = 48  # characters up to which places are padded to a column
 _HERE = "here: "  # before what chose a place in its file
 _LEAST_ABOUT = 32  # characters on a terminal that what is said of a hit needs beside its place
-_ANY_WIDTH = sys.maxsize  # columns of what is no terminal
 _ALL_WAITING = 1_000_000  # notes that a dry run lists at most
 _SKIPPED_NAMES = 3  # names shown for each reason why files were skipped
 _OUTPUT_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -113,7 +124,7 @@ class _Root(click.Group):
             _show_error({**plain, "retryable": False}, as_json=True)
             code = error.exit_code
         except KeyboardInterrupt:
-            _say("\nInterrupted.")
+            say("\nInterrupted.")
             code = INTERRUPTED
         except BrokenPipeError:
             # what is left in the buffer has no reader: without this Python complains at its exit
@@ -124,8 +135,8 @@ class _Root(click.Group):
                 raise
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            _say(f"Error: The output cannot be written: {error.strerror}.")
-            _say("Free some space where it goes, or send it elsewhere.")
+            say(f"Error: The output cannot be written: {error.strerror}.")
+            say("Free some space where it goes, or send it elsewhere.")
             code = Unavailable.exit_code
         ctx.exit(code or 0)
 
@@ -151,13 +162,13 @@ def _show_error(error: dict[str, Any], *, as_json: bool, done: Sequence[Any] | N
 
     error = redact_said(error)
     if as_json:
-        _print_json({"error": error} if done is None else {"error": error, "done": done})
+        print_json({"error": error} if done is None else {"error": error, "done": done})
         return
-    _say(click.style("Error:", fg="red") + f" {_clean(error['message'])}")
+    say(click.style("Error:", fg="red") + f" {clean(error['message'])}")
     if error["hint"]:
-        _say(_clean(error["hint"]))
+        say(clean(error["hint"]))
     if error.get("similar"):
-        _say(f"Did you mean: {', '.join(map(_clean, error['similar']))}?")
+        say(f"Did you mean: {', '.join(map(clean, error['similar']))}?")
 
 
 def _verbose_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,12 +179,6 @@ def _verbose_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "-v", "--verbose", is_flag=True, expose_value=False, callback=remember,
         help="Say more on stderr.",
     )(function)  # fmt: skip
-
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_project_option = click.option(
-    "-C", "--project", default=".", metavar="PATH", help="A path inside the project; default: here."
-)
 
 
 @click.group(
@@ -215,7 +220,7 @@ def _command(
 """)
 @click.argument("path", default=".")
 @click.option("--no-vectors", is_flag=True, help="Make the words searchable and stop there.")
-@_json_option
+@json_option
 @click.pass_context
 def index(ctx: click.Context, path: str, no_vectors: bool, as_json: bool) -> int:
     """Index the project that PATH belongs to, or bring its index up to date."""
@@ -224,13 +229,13 @@ def index(ctx: click.Context, path: str, no_vectors: bool, as_json: bool) -> int
         report = memory.index(report=bar, vectors=not no_vectors, stop=stop)
         name = memory.worktree.name
     if as_json:
-        _print_json(to_plain(report))
+        print_json(to_plain(report))
     else:
         _print_report(report, name, everything=ctx.meta["verbose"])
-        _notices(report.notices)
+        notices(report.notices)
     if not report.interrupted:
         return 0
-    _say(
+    say(
         f"Interrupted. What is done is kept ({report.vectors_pending:,} vectors are missing); "
         "run `stratum index` again to go on."
     )
@@ -267,8 +272,8 @@ def index(ctx: click.Context, path: str, no_vectors: bool, as_json: bool) -> int
     "--of", metavar="PROJECT", help="With --remote: of another project, such as"
     " github.com/acme/shop, or `all`."
 )  # fmt: skip
-@_project_option
-@_json_option
+@project_option
+@json_option
 def search(
     query: tuple[str, ...],
     limit: int,
@@ -300,7 +305,7 @@ def search(
                 explain=explain,
             )
     if as_json:
-        _print_json(to_plain(found))
+        print_json(to_plain(found))
     else:
         _print_found(found)
 
@@ -311,8 +316,8 @@ def search(
     stratum get 1f0c9d27ab
 """)
 @click.argument("id_", metavar="ID")
-@_project_option
-@_json_option
+@project_option
+@json_option
 def get(id_: str, project: str, as_json: bool) -> None:
     """Show a note, a piece of code or a past commit in full.
 
@@ -321,7 +326,7 @@ def get(id_: str, project: str, as_json: bool) -> None:
     with _open(project) as memory:
         entry = memory.get(id_)
     if as_json:
-        _print_json(to_plain(entry))
+        print_json(to_plain(entry))
     else:
         _print_entry(entry)
 
@@ -343,8 +348,8 @@ def get(id_: str, project: str, as_json: bool) -> None:
 @click.option("--tag", "tags", multiple=True, help="A word to filter by. Repeatable.")
 @click.option("--team", is_flag=True, help="Meant for the team; without it the note is personal.")
 @click.option("--supersedes", metavar="ID", help="The note that this one replaces.")
-@_project_option
-@_json_option
+@project_option
+@json_option
 def write(
     text: tuple[str, ...],
     kind: str,
@@ -366,14 +371,14 @@ def write(
             supersedes=supersedes,
         )
     if as_json:
-        _print_json(to_plain(written))
+        print_json(to_plain(written))
         return
     click.echo(f"{written.note.id}  {written.action}")
     if written.redactions:
-        _say(f"Masked before it was stored: {', '.join(written.redactions)}.")
+        say(f"Masked before it was stored: {', '.join(written.redactions)}.")
     if written.similar:
-        _say(f"Much like: {', '.join(written.similar)} (--supersedes ID replaces one).")
-    _notices(written.notices)
+        say(f"Much like: {', '.join(written.similar)} (--supersedes ID replaces one).")
+    notices(written.notices)
 
 
 @_command("""
@@ -382,8 +387,8 @@ def write(
 """)
 @click.argument("id_", metavar="ID")
 @click.option("--undo", is_flag=True, help="Bring it back.")
-@_project_option
-@_json_option
+@project_option
+@json_option
 def forget(id_: str, undo: bool, project: str, as_json: bool) -> None:
     """Bury a note so that no search finds it, or bring it back."""
     with _open(project) as memory:
@@ -396,8 +401,8 @@ def forget(id_: str, undo: bool, project: str, as_json: bool) -> None:
 """)
 @click.argument("id_", metavar="ID")
 @click.option("--undo", is_flag=True, help="Have it proposed again.")
-@_project_option
-@_json_option
+@project_option
+@json_option
 def accept(id_: str, undo: bool, project: str, as_json: bool) -> None:
     """Say that a note is right: one of another machine then counts like one's own."""
     with _open(project) as memory:
@@ -410,8 +415,8 @@ def accept(id_: str, undo: bool, project: str, as_json: bool) -> None:
 """)
 @click.argument("id_", metavar="ID")
 @click.option("--undo", is_flag=True, help="Bring it back.")
-@_project_option
-@_json_option
+@project_option
+@json_option
 def reject(id_: str, undo: bool, project: str, as_json: bool) -> None:
     """Say that a note is wrong: no search on this machine finds it, others keep it."""
     with _open(project) as memory:
@@ -427,8 +432,8 @@ def reject(id_: str, undo: bool, project: str, as_json: bool) -> None:
     "--diff", "base", metavar="BASE",
     help="Only the notes that held where HEAD parted from BASE; exit 1 if there are any.",
 )  # fmt: skip
-@_project_option
-@_json_option
+@project_option
+@json_option
 def check(base: str | None, project: str, as_json: bool) -> int:
     """List the notes that no longer hold, with what changed; or what a branch breaks.
 
@@ -437,11 +442,11 @@ def check(base: str | None, project: str, as_json: bool) -> int:
     with _open(project) as memory, _Bar() as bar:
         report = memory.check(base=base, report=bar)
     if as_json:
-        _print_json(to_plain(report))
+        print_json(to_plain(report))
     else:
         _print_hits(report.stale)
-        _say(_counted(report))
-        _notices(report.notices)
+        say(_counted(report))
+        notices(report.notices)
     return 1 if base is not None and report.stale else 0
 
 
@@ -461,8 +466,8 @@ def check(base: str | None, project: str, as_json: bool) -> int:
     "--branch", metavar="NAME",
     help="All notes of a branch that was squashed or rebased, if their places are the same here.",
 )  # fmt: skip
-@_project_option
-@_json_option
+@project_option
+@json_option
 def verify(
     ids: tuple[str, ...],
     anchors: tuple[str, ...],
@@ -486,7 +491,7 @@ def verify(
         if not as_json:
             places = (_place(a.path, a.start_line, a.end_line) for a in written.note.anchors)
             line = f"{written.note.id}  {written.action}  {', '.join(places)}"
-            click.echo(_wrapped(line.rstrip(), "  "))
+            click.echo(wrapped(line.rstrip(), "  "))
 
     with _open(project) as memory:
         if branch:
@@ -497,9 +502,9 @@ def verify(
         for id_ in ids:
             show(memory.verify(id_, anchors=placed, undo=undo))
     if as_json:
-        _print_json(done)
+        print_json(done)
     if left:
-        _say(f"Left as they were, since their places are not the same here: {left}.")
+        say(f"Left as they were, since their places are not the same here: {left}.")
 
 
 @_command("""
@@ -508,14 +513,14 @@ def verify(
     stratum outline src --json
 """)
 @click.argument("path", default=".")
-@_project_option
-@_json_option
+@project_option
+@json_option
 def outline(path: str, project: str, as_json: bool) -> None:
     """List a file's symbols with their lines, or a folder's files, and the notes about it."""
     with _open(project) as memory:
         found = memory.outline(_from_here(memory, path))
     if as_json:
-        _print_json(to_plain(found))
+        print_json(to_plain(found))
     else:
         _print_outline(found)
 
@@ -526,37 +531,37 @@ def outline(path: str, project: str, as_json: bool) -> None:
 """)
 @click.argument("task", nargs=-1, required=True)
 @click.option("--budget", default=1200, show_default=True, help="At most so many tokens.")
-@_project_option
-@_json_option
+@project_option
+@json_option
 def pack(task: tuple[str, ...], budget: int, project: str, as_json: bool) -> None:
     """Print what to open and know for a TASK, within a token budget. `-` reads stdin."""
     with _open(project) as memory:
         packed = memory.pack(_text_of(task, errors="replace"), budget=budget)
     if as_json:
-        _print_json(to_plain(packed))
+        print_json(to_plain(packed))
         return
-    shown = "\n".join(map(_clean, packed.text.split("\n")))
+    shown = "\n".join(map(clean, packed.text.split("\n")))
     click.echo(shown, nl=bool(shown) and not shown.endswith("\n"))
     receipt = packed.receipt
-    _say(
+    say(
         f"{receipt.tokens_used:,} of {receipt.budget:,} tokens, {receipt.places} places, "
         f"{receipt.omitted} omitted, {receipt.withheld_stale} stale withheld"
     )
-    _notices(packed.notices)
+    notices(packed.notices)
 
 
 @_command("""
     stratum status
     stratum status -C ~/src/django --json
 """)
-@_project_option
-@_json_option
+@project_option
+@json_option
 def status(project: str, as_json: bool) -> None:
     """Say what the memory holds and in what state it is."""
     with _open(project) as memory:
         found = _with_team(memory)
     if as_json:
-        _print_json(to_plain(found))
+        print_json(to_plain(found))
     else:
         _print_status(found)
 
@@ -576,8 +581,8 @@ def status(project: str, as_json: bool) -> None:
     "--new-home", is_flag=True,
     help="For a database that was copied or brought back from a backup: take another identity.",
 )  # fmt: skip
-@_project_option
-@_json_option
+@project_option
+@json_option
 def sync(
     dry_run: bool,
     watch: bool,
@@ -600,7 +605,7 @@ def sync(
         elif new_home:
             home = memory.replica.renew_home()
             if as_json:
-                _print_json({"home": home})
+                print_json({"home": home})
             else:
                 click.echo(f"This database is {home} from now on; all notes are compared again.")
         elif dry_run:
@@ -618,15 +623,15 @@ def sync(
     stratum doctor
     stratum doctor --json
 """)
-@_project_option
-@_json_option
+@project_option
+@json_option
 def doctor(project: str, as_json: bool) -> int:
     """Check the installation, the database, the model and the agents; name each cure."""
     from stratum.doctor import examine
 
     findings = examine(_settings(), Path(project), os.environ)
     if as_json:
-        _print_json({"findings": to_plain(findings)})
+        print_json({"findings": to_plain(findings)})
     else:
         for finding in findings:
             _print_finding(finding)
@@ -637,19 +642,19 @@ def doctor(project: str, as_json: bool) -> int:
     stratum reembed
     STRATUM_EMBED_MODEL=BAAI/bge-small-en-v1.5 stratum reembed
 """)
-@_project_option
-@_json_option
+@project_option
+@json_option
 def reembed(project: str, as_json: bool) -> int:
     """Make all vectors anew, after the embedding model was changed."""
     with _open(project) as memory, _stop_on_interrupt() as stop, _Bar() as bar:
         made, missing = memory.reembed(report=bar, stop=stop)
     if as_json:
-        _print_json({"vectors": made, "vectors_pending": missing})
+        print_json({"vectors": made, "vectors_pending": missing})
     else:
         click.echo(f"{made:,} vectors made, {missing:,} missing")
     if not missing:
         return 0
-    _say("Interrupted. What is done is kept; run `stratum reembed` again to go on.")
+    say("Interrupted. What is done is kept; run `stratum reembed` again to go on.")
     return INTERRUPTED
 
 
@@ -657,7 +662,7 @@ def reembed(project: str, as_json: bool) -> int:
     stratum warmup
     STRATUM_EMBED_MODEL=BAAI/bge-small-en-v1.5 stratum warmup
 """)
-@_json_option
+@json_option
 def warmup(as_json: bool) -> None:
     """Load the embedding model once, after downloading it if it is one that must be."""
     from stratum.embedder import BUILT_IN, download_model, open_embedder
@@ -686,7 +691,7 @@ def warmup(as_json: bool) -> None:
     opened.load()
     if as_json:
         plain = {"name": opened.name, "dimension": opened.dimension}
-        _print_json({**plain, "fingerprint": opened.fingerprint})
+        print_json({**plain, "fingerprint": opened.fingerprint})
     else:
         click.echo(f"{opened.name} is ready: {opened.dimension} dimensions, {opened.fingerprint}")
 
@@ -697,17 +702,17 @@ def warmup(as_json: bool) -> None:
 """)
 @click.argument("file", default="-")
 @click.option("--all", "all_projects", is_flag=True, help="The notes of all projects.")
-@_project_option
+@project_option
 def export(file: str, all_projects: bool, project: str) -> None:
     """Write the project's notes as JSON lines to FILE, or to stdout."""
     with _open(project) as memory:
         lines = memory.export(all_projects=all_projects)
         if file == "-":
             for line in lines:
-                click.echo(_escaped(line))
+                click.echo(escaped(line))
             return
         count = _write_whole(Path(file), lines) - 1  # the first line is the header
-    _say(f"{count:,} notes written to {_clean(file)}")
+    say(f"{count:,} notes written to {clean(file)}")
 
 
 @_command(
@@ -718,23 +723,23 @@ def export(file: str, all_projects: bool, project: str) -> None:
     name="import",
 )
 @click.argument("file")
-@_project_option
-@_json_option
+@project_option
+@json_option
 def import_(file: str, project: str, as_json: bool) -> int:
     """Take in notes that `export` wrote; the newer state of a note wins."""
     lines = _read_text(file).split("\n")
     with _open(project) as memory:
         moved = memory.import_(lines)
     if as_json:
-        _print_json(to_plain(moved))
+        print_json(to_plain(moved))
     else:
         click.echo(
             f"{moved.notes:,} notes: {moved.created:,} created, {moved.updated:,} updated, "
             f"{moved.unchanged:,} unchanged"
         )
         for reason in moved.rejected:
-            _say(f"Not taken: {_clean(reason)}")
-        _notices(moved.notices)
+            say(f"Not taken: {clean(reason)}")
+        notices(moved.notices)
     return 1 if moved.rejected else 0
 
 
@@ -778,7 +783,7 @@ def serve(project: str, profile: str | None) -> int:
     settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@_json_option
+@json_option
 def bench(arguments: tuple[str, ...], as_json: bool) -> int:
     """Show what memory saves an agent; ARGUMENTS are options, or another benchmark and its own.
 
@@ -851,10 +856,10 @@ def _sync_once(memory: Memory, *, as_json: bool) -> None:
     with Team(memory) as team, _Bar() as bar:
         report = team.sync(bar)
     if as_json:
-        _print_json(to_plain(report))
+        print_json(to_plain(report))
     else:
         click.echo(_exchanged(report))
-        _notices(report.notices)
+        notices(report.notices)
 
 
 def _watch_team(memory: Memory, *, as_json: bool) -> None:
@@ -862,16 +867,16 @@ def _watch_team(memory: Memory, *, as_json: bool) -> None:
 
     def moved(report: SyncReport) -> None:
         if as_json:
-            click.echo(json.dumps(to_plain(report), ensure_ascii=False))
+            print_json(to_plain(report), indent=None)
         elif report.sent or report.received or report.notices:
             click.echo(_exchanged(report))
-            _notices(report.notices)
+            notices(report.notices)
 
     def away(error: StratumError) -> None:
-        _say(f"Waiting: {_clean(error.message)} {_clean(error.hint)}")
+        say(f"Waiting: {clean(error.message)} {clean(error.hint)}")
 
     with _stop_on_interrupt() as stop, Team(memory) as team:
-        _say("Watching; Ctrl-C ends it.")
+        say("Watching; Ctrl-C ends it.")
         team.watch(stop, moved, away)
 
 
@@ -889,13 +894,13 @@ def _exchanged(report: SyncReport) -> str:
 def _print_outgoing(memory: Memory, *, as_json: bool) -> None:
     waiting = memory.replica.outgoing(_ALL_WAITING)
     if as_json:
-        _print_json(to_plain(waiting))
+        print_json(to_plain(waiting))
         return
     for note in waiting:
         text = "(forgotten)" if note.forgotten else note.text
         what = "  (its vector only)" if note.known else ""
-        click.echo(_wrapped(_clean(f"{note.id}  {note.project}  {text}{what}"), "  "))
-    _say(f"{len(waiting):,} would be sent; --json shows each field.")
+        click.echo(wrapped(clean(f"{note.id}  {note.project}  {text}{what}"), "  "))
+    say(f"{len(waiting):,} would be sent; --json shows each field.")
 
 
 def _print_sync_status(memory: Memory, *, as_json: bool) -> int:
@@ -906,20 +911,20 @@ def _print_sync_status(memory: Memory, *, as_json: bool) -> int:
             hint="Set STRATUM_REDIS_URL, or redis_url in config.toml; see docs/team.md.",
         )
     if as_json:
-        _print_json({"sync": to_plain(found.sync), "team": to_plain(found.team)})
+        print_json({"sync": to_plain(found.sync), "team": to_plain(found.team)})
         return 0 if found.team.connected else TeamUnavailable.exit_code
     for name, value in _team_rows(found):
-        click.echo(_wrapped(_clean(value), " " * 10, f"{name:<9} "))
+        click.echo(wrapped(clean(value), " " * 10, f"{name:<9} "))
     for conflict in found.sync.conflicts:
         whose = "another machine's" if conflict.kept == "theirs" else "this machine's"
         lost = "(forgotten)" if conflict.other.deleted_at else conflict.other.text
         line = f"{conflict.id}  {conflict.at[:16]}  {whose} stands; lost: {lost}"
-        click.echo(_wrapped(_clean(line), "  "))
+        click.echo(wrapped(clean(line), "  "))
     for refused in found.sync.quarantine:
         line = f"{refused.id}  {refused.at[:16]}  from {refused.machine or '?'}: {refused.reason}"
-        click.echo(_wrapped(_clean(f"not taken in: {line}"), "  "))
+        click.echo(wrapped(clean(f"not taken in: {line}"), "  "))
     if found.sync.conflicts:
-        _say("`stratum sync --undo ID` lets the version that lost stand again.")
+        say("`stratum sync --undo ID` lets the version that lost stand again.")
     return 0 if found.team.connected else TeamUnavailable.exit_code
 
 
@@ -1048,62 +1053,18 @@ def _write_whole(path: Path, lines: Iterator[str]) -> int:
     return count
 
 
-def _say(message: str, *, nl: bool = True) -> None:
-    """Print a message on stderr; that nobody takes it is no reason to stop the work."""
-    from stratum.redact import redact  # its rules take 15 ms to compile
-
-    with contextlib.suppress(OSError):
-        click.echo(redact(message).text, err=True, nl=nl)
-
-
-def _notices(notices: Sequence[str]) -> None:
-    for notice in notices:
-        _say(f"Note: {_clean(notice)}")
-
-
-def _print_json(plain: Any) -> None:
-    click.echo(
-        "\n".join(map(_escaped, json.dumps(plain, ensure_ascii=False, indent=2).split("\n")))
-    )
-
-
-def _escaped(line: str) -> str:
-    """Return a line of JSON that says the same with nothing in it that would steer a terminal."""
-    return (
-        line
-        if line.isprintable()
-        else "".join(c if _is_seen(c) else json.dumps(c)[1:-1] for c in line)
-    )
-
-
-def _clean(text: str) -> str:
-    """Return a text on one line with nothing in it that would steer a terminal."""
-    return (
-        text if text.isprintable() else "".join(c if _is_seen(c) else repr(c)[1:-1] for c in text)
-    )
-
-
-def _clean_lines(text: str) -> str:
-    """Return a text whose lines and tabs stay, with nothing else that would steer a terminal."""
-    return "\n".join("\t".join(map(_clean, line.split("\t"))) for line in text.split("\n"))
-
-
-def _is_seen(character: str) -> bool:
-    return character.isprintable() or unicodedata.category(character) == "Zs"
-
-
 # results as text
 
 
 def _print_written(written: Written, *, as_json: bool) -> None:
     if as_json:
-        _print_json(to_plain(written))
+        print_json(to_plain(written))
     else:
         click.echo(f"{written.note.id}  {written.action}")
 
 
 def _print_report(report: IndexReport, name: str, *, everything: bool) -> None:
-    click.echo(f"Indexed {_clean(name)} in {report.seconds:,.1f} s")
+    click.echo(f"Indexed {clean(name)} in {report.seconds:,.1f} s")
     click.echo(
         f"  files    {report.files:,} ({report.parsed:,} parsed, {report.reused:,} reused, "
         f"{report.removed:,} removed)"
@@ -1117,7 +1078,7 @@ def _print_report(report: IndexReport, name: str, *, everything: bool) -> None:
     click.echo(f"  skipped  {len(report.skipped):,}" + ("" if few else " (-v lists them all)"))
     if everything:
         for skipped in report.skipped:
-            click.echo(f"    {_clean(skipped.path)}: {_clean(skipped.reason)}")
+            click.echo(f"    {clean(skipped.path)}: {clean(skipped.reason)}")
         return
     # a reason may end in a detail of its file, such as its size
     by_reason: dict[str, list[str]] = {}
@@ -1125,17 +1086,17 @@ def _print_report(report: IndexReport, name: str, *, everything: bool) -> None:
         reason = skipped.reason.partition(":")[0].partition(" (")[0]
         by_reason.setdefault(reason, []).append(skipped.path)
     for reason, paths in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0])):
-        names = ", ".join(map(_clean, paths[:_SKIPPED_NAMES]))
+        names = ", ".join(map(clean, paths[:_SKIPPED_NAMES]))
         more = ", …" if len(paths) > _SKIPPED_NAMES else ""
-        click.echo("    " + _cut(f"{len(paths):,} {_clean(reason)}: {names}{more}", 4))
+        click.echo("    " + cut(f"{len(paths):,} {clean(reason)}: {names}{more}", 4))
 
 
 def _print_found(found: SearchResult) -> None:
     _print_hits(found.hits)
     if not found.hits:
-        _say("Nothing found.")
+        say("Nothing found.")
     _print_withheld(found.withheld_stale, "--include-stale shows them")
-    _notices(found.notices)
+    notices(found.notices)
 
 
 def _counted(report: CheckReport) -> str:
@@ -1149,23 +1110,23 @@ def _counted(report: CheckReport) -> str:
 
 def _print_withheld(count: int, cure: str) -> None:
     if count:
-        _say(f"Stale notes withheld: {count} ({cure}).")
+        say(f"Stale notes withheld: {count} ({cure}).")
 
 
 def _print_hits(hits: Sequence[Hit]) -> None:
     places = [_place(hit.path, hit.start_line, hit.end_line) for hit in hits]
-    columns = _columns()
+    columns = width()
     most = min(_WIDEST_PLACE, columns - _LEAST_ABOUT - 16)  # an id and two gaps
     wide = max((len(place) for place in places if len(place) <= most), default=0)
     for hit, place in zip(hits, places, strict=True):
         start = f"{place:<{wide}}  " if place else ""
         taken = len(hit.id) + 2 + len(start)
         about = _about(hit)
-        if columns - taken < min(_cells(about), _LEAST_ABOUT):
+        if columns - taken < min(cells(about), _LEAST_ABOUT):
             start, taken = f"{place}\n  ", 2
-        click.echo(f"{click.style(hit.id, fg='yellow')}  {start}{_cut(about, taken)}")
+        click.echo(f"{click.style(hit.id, fg='yellow')}  {start}{cut(about, taken)}")
         for line in (*_below(hit), *_explained(hit)):
-            click.echo("  " + _cut(_clean(line), 2))
+            click.echo("  " + cut(clean(line), 2))
 
 
 def _explained(hit: Hit) -> list[str]:
@@ -1184,14 +1145,14 @@ def _about(hit: Hit) -> str:
     What a commit is known by and its date stand on the line below.
     """
     title = "" if hit.title == hit.path else hit.title
-    text = " - ".join(_clean(part) for part in (title, hit.text) if part)
+    text = " - ".join(clean(part) for part in (title, hit.text) if part)
     if hit.stratum == "history":
         return f"{hit.kind} {text}".rstrip()
     stale = f"{hit.freshness} " if hit.freshness in STALE else ""
     marks = ", ".join(
         part for part in ("" if stale else hit.freshness, *hit.tags, hit.origin) if part
     )
-    return f"{stale}{hit.kind} {text}".rstrip() + (f" ({_clean(marks)})" if marks else "")
+    return f"{stale}{hit.kind} {text}".rstrip() + (f" ({clean(marks)})" if marks else "")
 
 
 def _below(hit: Hit) -> tuple[str, ...]:
@@ -1201,61 +1162,23 @@ def _below(hit: Hit) -> tuple[str, ...]:
     return (": ".join(part for part in (hit.origin, ", ".join(hit.paths)) if part),)
 
 
-def _columns() -> int:
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return shutil.get_terminal_size().columns if on_terminal else _ANY_WIDTH
-
-
-def _cut(text: str, taken: int) -> str:
-    """Cut a text to what is left of the line on a terminal; a pipe gets all of it."""
-    left = max(20, _columns() - taken)
-    if _cells(text) <= left:
-        return text
-    widths = itertools.accumulate(map(_cells, text))
-    return text[: sum(width < left for width in widths)] + "…"
-
-
-def _cells(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
-        for c in text
-    )
-
-
-def _wrapped(text: str, indent: str, start: str = "") -> str:
-    """Break a line between words where a terminal is too narrow for it; a pipe gets it whole.
-
-    `indent` stands before all lines but the first one, which begins with `start`.
-    """
-    columns = _columns()
-    if _cells(start + text) <= columns:
-        return start + text
-    return textwrap.fill(
-        text, columns, initial_indent=start, subsequent_indent=indent, replace_whitespace=False,
-        expand_tabs=False, break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
-
-
 def _place(path: str | None, start: int | None, end: int | None) -> str:
     if path is None:
         return ""
-    return _clean(path) + (f":{start}-{end}" if start else "")
+    return clean(path) + (f":{start}-{end}" if start else "")
 
 
 def _print_entry(entry: Entry) -> None:
     place = _place(entry.path, entry.start_line, entry.end_line)
-    about = (place, entry.kind, _clean(entry.title))
-    head = _wrapped("  ".join([entry.id, *filter(None, about)]), "  ")
+    about = (place, entry.kind, clean(entry.title))
+    head = wrapped("  ".join([entry.id, *filter(None, about)]), "  ")
     click.echo(click.style(entry.id, fg="yellow") + head.removeprefix(entry.id))
     if entry.note is not None:
         _print_note(entry, entry.note)
         return
     # what a commit says stands above what it touched; code speaks for itself
     said = [_prose(entry.text)] if entry.text and entry.stratum == "history" else []
-    source = [_clean_lines(entry.source)] if entry.source else []
+    source = [clean_lines(entry.source)] if entry.source else []
     click.echo("\n\n".join([*said, *source] or [_prose(entry.text)]))
 
 
@@ -1264,15 +1187,15 @@ def _print_note(entry: Entry, note: Note) -> None:
 
     who = writer(note)
     facts = [str(entry.freshness), note.trust, note.scope, who, note.updated_at, *note.tags]
-    click.echo(_wrapped(_clean(", ".join(facts)), "  "))
+    click.echo(wrapped(clean(", ".join(facts)), "  "))
     if entry.elsewhere:
-        click.echo(_wrapped(f"  {_clean(entry.elsewhere)}", "  "))
+        click.echo(wrapped(f"  {clean(entry.elsewhere)}", "  "))
     for anchor, verdict in zip(note.anchors, entry.verdicts, strict=True):
         for line in _anchor_lines(anchor, verdict):
-            click.echo(_wrapped(line, "     "))
+            click.echo(wrapped(line, "     "))
     if note.deleted_at:
         again = f"`stratum forget {note.id} --undo` brings it back"
-        click.echo(_wrapped(f"  forgotten {note.deleted_at}; {again}", "  "))
+        click.echo(wrapped(f"  forgotten {note.deleted_at}; {again}", "  "))
     click.echo(f"\n{_prose(entry.text)}")
 
 
@@ -1281,41 +1204,40 @@ def _anchor_lines(anchor: Anchor, verdict: Verdict) -> Iterator[str]:
     place = _place(anchor.path, anchor.start_line, anchor.end_line)
     # a number counts only those with this head: it says which if all have it
     number = f"#{anchor.ordinal}" if 1 < anchor.namesakes == anchor.peers else ""
-    symbol = f" {_clean(anchor.symbol)}{number}" if anchor.symbol else ""
+    symbol = f" {clean(anchor.symbol)}{number}" if anchor.symbol else ""
     said = verdict.reason
     if verdict.freshness == "moved":
         now = _place(verdict.path, verdict.start_line, verdict.end_line)
         name = verdict.symbol if verdict.symbol != anchor.symbol else None
         said = f"now {now}" + (f" {name}" if name else "")
-    yield f"  at {place}{symbol} ({verdict.freshness}{f': {_clean(said)}' if said else ''})"
+    yield f"  at {place}{symbol} ({verdict.freshness}{f': {clean(said)}' if said else ''})"
     for line in verdict.change:
-        yield f"     {_clean(line)}"
+        yield f"     {clean(line)}"
 
 
 def _prose(text: str) -> str:
     """Return a text of many lines for the terminal; those that are indented stay whole."""
     return "\n".join(
-        line if line[:1].isspace() else _wrapped(line, "")
-        for line in _clean_lines(text).split("\n")
+        line if line[:1].isspace() else wrapped(line, "") for line in clean_lines(text).split("\n")
     )
 
 
 def _print_outline(found: OutlineResult) -> None:
     for path in found.files:
-        click.echo(_clean(path))
+        click.echo(clean(path))
     places = [f"{symbol.start_line}-{symbol.end_line}" for symbol in found.symbols]
     wide = max(map(len, places), default=0)
     for symbol, place in zip(found.symbols, places, strict=True):
-        doc = f" - {_clean(symbol.doc)}" if symbol.doc else ""
+        doc = f" - {clean(symbol.doc)}" if symbol.doc else ""
         start = f"{place:>{wide}}  "
-        click.echo(start + _cut(f"{symbol.kind} {_clean(symbol.name)}{doc}", len(start)))
+        click.echo(start + cut(f"{symbol.kind} {clean(symbol.name)}{doc}", len(start)))
     if found.notes:
         click.echo("\nNotes")
         _print_hits(found.notes)
     if not (found.files or found.symbols or found.notes):
-        _say("Nothing is defined here.")
+        say("Nothing is defined here.")
     _print_withheld(found.withheld_stale, "`stratum search --include-stale` shows them")
-    _notices(found.notices)
+    notices(found.notices)
 
 
 def _print_status(found: Status) -> None:
@@ -1334,17 +1256,17 @@ def _print_status(found: Status) -> None:
         "version": found.version,
     }
     for name, value in (*rows.items(), *_team_rows(found)):
-        click.echo(_wrapped(_clean(value), " " * 10, f"{name:<9} "))
+        click.echo(wrapped(clean(value), " " * 10, f"{name:<9} "))
     for reason in found.degraded:
-        line = _wrapped(_clean(reason), " " * 10, "degraded  ")
+        line = wrapped(clean(reason), " " * 10, "degraded  ")
         click.echo(click.style(line[:8], fg="yellow") + line[8:])
 
 
 def _print_finding(finding: Finding) -> None:
     mark = click.style(f"{finding.result:<8}", fg=_COLOURS[finding.result])
-    click.echo(f"{mark}{finding.check}: {_clean(finding.message)}")
+    click.echo(f"{mark}{finding.check}: {clean(finding.message)}")
     if finding.cure:
-        click.echo(f"{'':<8}-> {_clean(finding.cure)}")
+        click.echo(f"{'':<8}-> {clean(finding.cure)}")
 
 
 # progress
@@ -1374,7 +1296,7 @@ class _Bar:
         if progress.phase != self._phase:
             self._finish_line()
             if self._phase == "files" and progress.phase == "vectors":
-                _say("Words are searchable now; vectors follow (Ctrl-C keeps what is done).")
+                say("Words are searchable now; vectors follow (Ctrl-C keeps what is done).")
             self._phase, self._begun, self._shown = progress.phase, at, 0.0
         last = progress.total and progress.done >= progress.total
         if not last and at - self._shown < (_DRAW_EVERY if self._live else _PLAIN_EVERY):
@@ -1382,15 +1304,15 @@ class _Bar:
         self._shown = at
         text = progress_text(progress, at - self._begun)
         if not self._live:
-            _say(text)
+            say(text)
             return
         left = shutil.get_terminal_size().columns - 1
-        _say(f"\r{text[:left]:<{left}}", nl=False)
+        say(f"\r{text[:left]:<{left}}", nl=False)
         self._drawn = True
 
     def _finish_line(self) -> None:
         if self._drawn:
-            _say("")
+            say("")
             self._drawn = False
 
 

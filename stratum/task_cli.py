@@ -5,12 +5,11 @@ Owns how they look there, and what a path means to the shell. Decides nothing ab
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import click
 
 from stratum.errors import InvalidInput
 from stratum.models import Lease, TaskEvent, TaskFinding, to_plain
+from stratum.terminal import clean, json_option, notices, print_json, project_option, say
 
 if TYPE_CHECKING:
     from stratum.coordination import Coordination
@@ -26,10 +26,6 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 60.0}
 _FOLLOW = 3600.0  # seconds that one look for news waits
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_project_option = click.option(
-    "-C", "--project", default=".", metavar="PATH", help="A path inside the project; default: here."
-)
 _holder_option = click.option(
     "--as", "holder", default="", metavar="NAME",
     help="In whose name; default: author@machine. Give each agent its own.",
@@ -79,8 +75,8 @@ def _command(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
 @click.option("--purpose", default="", help="What will be done, for those who come second.")
 @_time_option
 @_holder_option
-@_project_option
-@_json_option
+@project_option
+@json_option
 def claim(
     subjects: tuple[str, ...], purpose: str, ttl: float, holder: str, project: str, as_json: bool
 ) -> None:
@@ -92,14 +88,14 @@ def claim(
         wanted = [_from_here(coordination, subject) for subject in subjects]
         done = coordination.claim(wanted, purpose=purpose, ttl=ttl)
     if as_json:
-        _print_json(to_plain(done))
+        print_json(to_plain(done))
         return
     lease = done.lease
     before = f" from {', '.join(done.before)}, whose time had run out" if done.before else ""
-    click.echo(_clean(f"{lease.id}  {done.action} {', '.join(lease.subjects)}{before}"))
-    click.echo(_clean(f"  until {_until(lease)}, token {lease.token}, by {lease.holder}"))
+    click.echo(clean(f"{lease.id}  {done.action} {', '.join(lease.subjects)}{before}"))
+    click.echo(clean(f"  until {_until(lease)}, token {lease.token}, by {lease.holder}"))
     if done.redactions:
-        _say(f"Masked before it was kept: {', '.join(done.redactions)}.")
+        say(f"Masked before it was kept: {', '.join(done.redactions)}.")
 
 
 @_command("""
@@ -109,14 +105,14 @@ def claim(
 @click.argument("lease")
 @_time_option
 @_holder_option
-@_project_option
-@_json_option
+@project_option
+@json_option
 def heartbeat(lease: str, ttl: float, holder: str, project: str, as_json: bool) -> None:
     """Keep a LEASE for longer, by its id; it fails once somebody else has taken over."""
     with _open(project, holder) as coordination:
         kept = coordination.heartbeat(lease, ttl=ttl)
     if as_json:
-        _print_json(to_plain(kept))
+        print_json(to_plain(kept))
     else:
         click.echo(f"{kept.id}  renewed until {_until(kept)}, token {kept.token}")
 
@@ -128,16 +124,16 @@ def heartbeat(lease: str, ttl: float, holder: str, project: str, as_json: bool) 
 @click.argument("lease")
 @click.option("--force", is_flag=True, help="Also a lease of somebody else.")
 @_holder_option
-@_project_option
-@_json_option
+@project_option
+@json_option
 def release(lease: str, force: bool, holder: str, project: str, as_json: bool) -> None:
     """Give back what a LEASE holds, by its id."""
     with _open(project, holder) as coordination:
         released = coordination.release(lease, force=force)
     if as_json:
-        _print_json(to_plain(released))
+        print_json(to_plain(released))
     else:
-        click.echo(_clean(f"{released.id}  released {', '.join(released.subjects)}"))
+        click.echo(clean(f"{released.id}  released {', '.join(released.subjects)}"))
 
 
 @_command("""
@@ -147,8 +143,8 @@ def release(lease: str, force: bool, holder: str, project: str, as_json: bool) -
 @click.argument("name", metavar="TASK")
 @click.argument("text", nargs=-1, required=True)
 @_holder_option
-@_project_option
-@_json_option
+@project_option
+@json_option
 def share(name: str, text: tuple[str, ...], holder: str, project: str, as_json: bool) -> None:
     """Tell those who work on a TASK what was found out; kept for a week. `-` reads stdin.
 
@@ -160,11 +156,11 @@ def share(name: str, text: tuple[str, ...], holder: str, project: str, as_json: 
     with _open(project, holder) as coordination:
         shared = coordination.share(_from_here(coordination, name), said)
     if as_json:
-        _print_json(to_plain(shared))
+        print_json(to_plain(shared))
         return
-    click.echo(_clean(f"{shared.finding.cursor}  shared on {shared.finding.task}"))
+    click.echo(clean(f"{shared.finding.cursor}  shared on {shared.finding.task}"))
     if shared.redactions:
-        _say(f"Masked before it was kept: {', '.join(shared.redactions)}.")
+        say(f"Masked before it was kept: {', '.join(shared.redactions)}.")
 
 
 @_command("""
@@ -174,8 +170,8 @@ def share(name: str, text: tuple[str, ...], holder: str, project: str, as_json: 
 """)
 @click.argument("name", required=False, metavar="[TASK]")
 @click.option("--after", default="", metavar="CURSOR", help="Only findings after this one.")
-@_project_option
-@_json_option
+@project_option
+@json_option
 def status(name: str | None, after: str, project: str, as_json: bool) -> None:
     """List who has claimed what, and what was found out about a TASK."""
     with _open(project) as coordination:
@@ -185,18 +181,18 @@ def status(name: str | None, after: str, project: str, as_json: bool) -> None:
             found = coordination.findings(_from_here(coordination, name), after=after)
     if as_json:
         plain: dict[str, Any] = {"leases": to_plain(leases)}
-        _print_json(plain | (to_plain(found) if found else {}))
+        print_json(plain | (to_plain(found) if found else {}))
         return
     for lease in leases:
         click.echo(_lease_line(lease))
     if not leases:
-        _say("Nothing is claimed.")
+        say("Nothing is claimed.")
     if found:
         for finding in found.findings:
             click.echo(_finding_lines(finding))
-        _notices(found.notices)
+        notices(found.notices)
         if not found.findings:
-            _say("No findings were shared on this task.")
+            say("No findings were shared on this task.")
 
 
 @_command("""
@@ -207,8 +203,8 @@ def status(name: str | None, after: str, project: str, as_json: bool) -> None:
 @click.option("--after", default="", metavar="CURSOR", help="Only what followed; 0-0 for all.")
 @click.option("--wait", default=0.0, metavar="SECONDS", help="Wait for the next ones.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
-@_project_option
-@_json_option
+@project_option
+@json_option
 def events(after: str, wait: float, follow: bool, project: str, as_json: bool) -> None:
     """List what has happened: claims, takeovers, releases, findings. None is shown twice."""
     with _open(project) as coordination:
@@ -216,13 +212,13 @@ def events(after: str, wait: float, follow: bool, project: str, as_json: bool) -
             after = coordination.events(limit=1).cursor
         found = coordination.events(after=after, wait=wait)
         if as_json and not follow:
-            _print_json(to_plain(found))
+            print_json(to_plain(found))
             return
         while True:
-            _notices(found.notices)
+            notices(found.notices)
             for event in found.events:
                 if as_json:
-                    _print_json(to_plain(event), indent=None)
+                    print_json(to_plain(event), indent=None)
                 else:
                     click.echo(_event_line(event))
             if not follow:
@@ -230,8 +226,8 @@ def events(after: str, wait: float, follow: bool, project: str, as_json: bool) -
             sys.stdout.flush()
             found = coordination.events(after=found.cursor, wait=_FOLLOW)
     if not found.events:
-        _say("Nothing has happened.")
-    _say(f"Cursor: {found.cursor}")
+        say("Nothing has happened.")
+    say(f"Cursor: {found.cursor}")
 
 
 def _open(path: str, holder: str = "") -> Coordination:
@@ -269,44 +265,21 @@ def _lease_line(lease: Lease) -> str:
     agent = f" ({lease.agent})" if lease.agent else ""
     purpose = f": {lease.purpose}" if lease.purpose else ""
     head = f"{lease.id}  {', '.join(lease.subjects)}  {lease.holder}{agent}"
-    return _clean(f"{head}, {_left(lease)}{purpose}")
+    return clean(f"{head}, {_left(lease)}{purpose}")
 
 
 def _finding_lines(finding: TaskFinding) -> str:
     agent = f" ({finding.agent})" if finding.agent else ""
     head = f"{finding.cursor}  {finding.at[:19]}Z  {finding.holder}{agent}"
-    lines = [f"  {_clean(line)}" for line in finding.text.split("\n")]
-    return "\n".join([_clean(head), *lines])
+    lines = [f"  {clean(line)}" for line in finding.text.split("\n")]
+    return "\n".join([clean(head), *lines])
 
 
 def _event_line(event: TaskEvent) -> str:
     agent = f" ({event.agent})" if event.agent else ""
     before = f" from {', '.join(event.before)}" if event.before else ""
     text = f": {event.text}" if event.text else ""
-    return _clean(
+    return clean(
         f"{event.at[:19]}Z  {event.kind} {', '.join(event.subjects)}"
         f"  {event.holder}{agent}{before}{text}"
     )
-
-
-# as in `stratum.cli`, which stands above this module
-
-
-def _clean(text: str) -> str:
-    """Return a text on one line with nothing in it that would steer a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _print_json(plain: Any, indent: int | None = 2) -> None:
-    text = json.dumps(plain, ensure_ascii=False, indent=indent)
-    seen = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
-    click.echo("".join(seen))
-
-
-def _say(message: str) -> None:
-    click.echo(_clean(message), err=True)
-
-
-def _notices(notices: Sequence[str]) -> None:
-    for notice in notices:
-        _say(f"Note: {notice}")

@@ -71,9 +71,10 @@ ARROWS = {
     "serve": "_version config coordination errors mcp_server memory team",
     "team_check": "config embedder errors models redis_client wire",
     "doctor": "config embedder errors git memory migrations models redact store team_check",
-    "task_cli": "config coordination errors models",
+    "terminal": "redact",
+    "task_cli": "config coordination errors models terminal",
     "cli": "_version config doctor embedder errors memory models notes redact serve task_cli"
-    " team team_index",
+    " team terminal",
     "__main__": "cli",
     "__init__": "_version config errors memory models",
 }

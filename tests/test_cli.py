@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -277,10 +279,19 @@ def test_every_command_has_help_with_an_example() -> None:
         assert f"\n    stratum {name}" in shown or f"| stratum {name}" in shown
 
 
+def each_command() -> Iterator[tuple[str, click.Command]]:
+    """Yield all commands, those of a group by their whole names."""
+    for name, command in cli.commands.items():
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {part}", inner) for part, inner in command.commands.items())
+        else:
+            yield name, command
+
+
 def test_every_command_that_reports_can_print_json() -> None:
     without = {
         name
-        for name, command in cli.commands.items()
+        for name, command in each_command()
         if not any("--json" in parameter.opts for parameter in command.params)
     }
     # export prints JSON lines by itself
