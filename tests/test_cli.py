@@ -411,7 +411,7 @@ def test_every_error_class_becomes_a_message_and_its_exit_code(
     for kind in leaves(StratumError):
 
         @cli.command("boom")
-        @command_line._json_option
+        @command_line.json_option
         def boom(as_json: bool, kind: type[StratumError] = kind) -> None:
             raise kind("It broke.", hint="Mend it.")
 
