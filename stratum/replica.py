@@ -26,6 +26,7 @@ from stratum.sync_store import Version, Waiting
 from stratum.wire import Remote, fields_of, from_fields, good_vector, vector_field
 
 MAX_CONFLICTS = 100  # that are told of; the journal has all
+_MAX_NAMELESS = 1_000  # notes that are counted
 _FULL_ID = re.compile(r"[a-z2-7]{12}")
 _LONGEST_CHAIN = 1_000  # of notes of which each supersedes the next
 _MAX_QUARANTINE = 1_000  # of one project: a peer gone wild may not fill the disk
@@ -98,6 +99,12 @@ class Replica:
             for id_, identity, _ in store.projects()
             if store.has_worktree(id_) and shareable(identity)
         }
+
+    def nameless(self) -> int:
+        """Return how many notes wait in projects that no other machine can know."""
+        store = self._store()
+        alone = [id_ for id_, identity, _ in store.projects() if not shareable(identity)]
+        return len(store.waiting(_MAX_NAMELESS, 0, alone)) if alone else 0
 
     def newest_waiting(self) -> int:
         """Return a number that grows whenever something more waits to be sent; cheap."""

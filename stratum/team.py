@@ -209,7 +209,7 @@ class Team:
             resynced=done["resynced"],
             waiting=replica.state().waiting,
             seconds=round(time.monotonic() - begun, 3),
-            notices=_notices(done),
+            notices=_notices(done, replica.nameless()),
         )
 
     def search(
@@ -473,8 +473,13 @@ class Team:
             raise
 
 
-def _notices(done: Counter[str]) -> tuple[str, ...]:
+def _notices(done: Counter[str], nameless: int) -> tuple[str, ...]:
     notices = []
+    if nameless:
+        notices.append(
+            f"{nameless} notes wait in folders that are known by their path alone: no other machine "
+            "can tell which project that is. Add a git remote, or commit something."
+        )
     if done["ahead"]:
         notices.append(
             f"{done['ahead']} notes wait: this machine's clock is more than a day ahead of the "

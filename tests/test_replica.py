@@ -105,6 +105,7 @@ def test_a_project_that_only_this_machine_can_name_sends_nothing(
         assert memory.replica.parcels(10) == []
         assert memory.replica.projects() == {}
         assert memory.replica.state().waiting == 1
+        assert memory.replica.nameless() == 1
 
 
 # what comes in
