@@ -335,6 +335,8 @@ class Replica:
         at = later(lost.updated_at, time)
         gone = dataclasses.replace(lost, deleted_at=at, updated_at=at)
         self._change(store, project_id, "forget", gone)
+        if lost.trust == "accepted" and kept.trust == "proposed":
+            store.set_trust(kept.id, "accepted")  # it says what was accepted
 
     def _change(self, store: Store, project_id: int, verb: str, note: Note) -> None:
         store.replace_note(note, note_record(note), text_hash(note.text))

@@ -477,8 +477,8 @@ def _notices(done: Counter[str], nameless: int) -> tuple[str, ...]:
     notices = []
     if nameless:
         notices.append(
-            f"{nameless} notes wait in folders that are known by their path alone: no other machine "
-            "can tell which project that is. Add a git remote, or commit something."
+            f"{nameless} notes wait in folders that are known by their path alone: no other "
+            "machine can tell which project that is. Add a git remote, or commit something."
         )
     if done["ahead"]:
         notices.append(

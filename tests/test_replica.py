@@ -176,10 +176,11 @@ def test_what_was_forgotten_before_it_came_stays_forgotten(memory: Memory) -> No
 
 def test_the_same_words_of_two_machines_become_one_note(memory: Memory) -> None:
     mine = memory.write("refunds are booked at night", tags=["mine"], scope="team").note
+    memory.accept(mine.id)
     older = dataclasses.replace(someone_elses(), tags=("theirs",))
     take(memory, version(older))
     living = [n for n in memory._store().living_notes(1) if n.text == older.text]
-    assert [(n.id, n.tags) for n in living] == [(older.id, ("mine", "theirs"))]
+    assert [(n.id, n.tags, n.trust) for n in living] == [(older.id, ("mine", "theirs"), "accepted")]
     sent = {p.fields["id"]: p.fields["deleted_at"] for p in memory.replica.parcels(10)}
     assert sent[mine.id]
     assert not sent[older.id]
