@@ -19,6 +19,7 @@ import math
 import re
 import socket
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -60,6 +61,7 @@ FINDINGS_TTL = 7 * 86_400.0  # seconds after the last of them
 EVENTS_KEPT = 1_000
 CONTEXT_TTL = 86_400.0
 _MOST_CONTEXT_TTL = 7 * 86_400.0
+_PLACE_HOLDS = 1.0  # seconds: the project may get another name
 _MOST_CLAIMED = 1_000  # subjects of a project at a time
 _KEPT = 86_400.0  # seconds for which it is known how a lease has ended
 _KEPT_RELEASED = 600.0
@@ -111,6 +113,8 @@ class Coordination:
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._redis: RedisCoordination | None = None
+        self._place: tuple[Any, Any] | None = None
+        self._looked = 0.0
 
     def __enter__(self) -> Coordination:
         return self
@@ -124,7 +128,7 @@ class Coordination:
             for opened in (self._store, self._redis):
                 if opened is not None:
                     opened.close()
-            self._store = self._redis = None
+            self._store = self._redis = self._place = None
 
     @property
     def root(self) -> Path:
@@ -132,19 +136,25 @@ class Coordination:
         return self._placement.worktree.root
 
     def _at(self) -> tuple[Any, Any]:
-        """Return the store to ask, and what the project is called there."""
+        """Return the store to ask, and what the project is called there, as of a moment ago."""
         with self._lock:
-            if self._store is None:
-                self._store = open_store(self._settings.database)
-            place = self._placement.row(self._store)
-            # a folder that is known by its path alone is another one on every machine
-            if not self._settings.redis_url or place.identity.startswith("path:"):
-                return self._store, place.project_id
-            if self._redis is None:
-                from stratum.coordination_redis import RedisCoordination
+            at = time.monotonic()
+            if self._place is None or at - self._looked > _PLACE_HOLDS:
+                self._place, self._looked = self._look(), at
+            return self._place
 
-                self._redis = RedisCoordination(self._settings)
-            return self._redis, place.identity
+    def _look(self) -> tuple[Any, Any]:
+        if self._store is None:
+            self._store = open_store(self._settings.database)
+        place = self._placement.row(self._store)
+        # a folder that is known by its path alone is another one on every machine
+        if not self._settings.redis_url or place.identity.startswith("path:"):
+            return self._store, place.project_id
+        if self._redis is None:
+            from stratum.coordination_redis import RedisCoordination
+
+            self._redis = RedisCoordination(self._settings)
+        return self._redis, place.identity
 
     # leases
 
