@@ -31,8 +31,8 @@ PASSWORD = "owl-marmalade"
 CLUSTER = "+cluster|slots +command"
 VECTOR_SETS = "+vadd +vcard +vrem +vsim"
 # For doctor, or in time: leases that ended are swept, an index is replaced, who listens is asked
-# whether it is alive.
-LATER = {"eval", "ft.dropindex", "hdel", "info", "ping", "unsubscribe"}
+# whether it is alive, a note is sent once more.
+LATER = {"eval", "ft.dropindex", "hdel", "info", "ping", "sismember", "unsubscribe"}
 WITHOUT_SEARCH = {"smembers", *VECTOR_SETS.replace("+", "").split()}
 # Sent by the client library when it connects, always allowed or without effect when refused.
 UNASKED = {"auth", "hello", "client|setinfo", "ping", "cluster|slots", "command"}

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,20 @@ def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         with TeamSearch(settings, embedder) as search:
             if not sets:
                 wait_until_built(search)
+                wait_until_all_are_in(settings, embedder, sum(map(len, notes.values())))
             yield Corpus(settings, notes, search, sets)
+
+
+def wait_until_all_are_in(settings: Settings, embedder: HashingEmbedder, notes: int) -> None:
+    """Wait for the server, which says that it has looked through what was there a moment early."""
+    until = time.monotonic() + 60
+    with closing(connect(settings)) as client:
+        while True:
+            index = ensure(client, settings, CAN, embedder.fingerprint, embedder.dimension)
+            if index is not None and index.notes >= notes:
+                return
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
 
 def wait_until_built(search: TeamSearch) -> None:
