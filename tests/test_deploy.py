@@ -96,9 +96,11 @@ class People:
             "STRATUM_REDIS_PASSWORD": PASSWORD,
             "STRATUM_EMBED_MODEL": "hashing",
         }
+        origin = make_repository(folder / "origin")  # one history: notes know their commits
         for who in ("ada", "bob"):
-            root = make_repository(folder / who / "shop")
-            git(root, "remote", "add", "origin", f"https://{PROJECT}.git")
+            root = folder / who / "shop"
+            git(folder, "clone", "-q", str(origin), str(root))
+            git(root, "remote", "set-url", "origin", f"https://{PROJECT}.git")
 
     def run(self, who: str, *arguments: str) -> str:
         """Run `stratum` and return what it prints; any failure fails the test."""
