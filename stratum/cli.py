@@ -49,6 +49,7 @@ from stratum.models import (
     Mode,
     Note,
     OutlineResult,
+    Pack,
     Progress,
     SearchResult,
     Status,
@@ -76,6 +77,7 @@ from stratum.terminal import (
 if TYPE_CHECKING:
     from stratum.config import Settings
     from stratum.memory import Memory
+    from stratum.web import Extension
 
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 READER_GONE = 141  # the same for a reader such as `head` that has seen enough
@@ -304,10 +306,11 @@ def search(
                 include_stale=include_stale,
                 explain=explain,
             )
-    if as_json:
-        print_json(to_plain(found))
-    else:
-        _print_found(found)
+            _count_use(memory, found)
+        if as_json:
+            print_json(to_plain(found))
+        else:
+            _print_found(found)
 
 
 @_command("""
@@ -325,10 +328,11 @@ def get(id_: str, project: str, as_json: bool) -> None:
     """
     with _open(project) as memory:
         entry = memory.get(id_)
-    if as_json:
-        print_json(to_plain(entry))
-    else:
-        _print_entry(entry)
+        _count_use(memory, entry)
+        if as_json:
+            print_json(to_plain(entry))
+        else:
+            _print_entry(entry)
 
 
 @_command("""
@@ -519,10 +523,11 @@ def outline(path: str, project: str, as_json: bool) -> None:
     """List a file's symbols with their lines, or a folder's files, and the notes about it."""
     with _open(project) as memory:
         found = memory.outline(_from_here(memory, path))
-    if as_json:
-        print_json(to_plain(found))
-    else:
-        _print_outline(found)
+        _count_use(memory, found)
+        if as_json:
+            print_json(to_plain(found))
+        else:
+            _print_outline(found)
 
 
 @_command("""
@@ -537,6 +542,11 @@ def pack(task: tuple[str, ...], budget: int, project: str, as_json: bool) -> Non
     """Print what to open and know for a TASK, within a token budget. `-` reads stdin."""
     with _open(project) as memory:
         packed = memory.pack(_text_of(task, errors="replace"), budget=budget)
+        _count_use(memory, packed)
+        _print_pack(packed, as_json=as_json)
+
+
+def _print_pack(packed: Pack, *, as_json: bool) -> None:
     if as_json:
         print_json(to_plain(packed))
         return
@@ -772,6 +782,65 @@ def serve(project: str, profile: str | None) -> int:
     return serve(settings, Path(project))
 
 
+@_command("""
+    stratum web
+    stratum web -C ~/src/django --no-open
+    stratum web --runs ~/bench-runs --port 8000
+""")
+@click.option(
+    "--port", type=click.IntRange(0, 65535),
+    help="The port; without it the first free one from 7357 on; 0 for any.",
+)  # fmt: skip
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--allow-remote", is_flag=True,
+    help="Let --host be an address that other machines can reach, without encryption.",
+)  # fmt: skip
+@click.option("--no-open", is_flag=True, help="Print the address and open no browser.")
+@click.option(
+    "--runs", "runs", multiple=True, metavar="DIR",
+    help="Another folder with runs of `stratum bench` to show. Repeatable.",
+)  # fmt: skip
+@project_option
+def web(
+    port: int | None,
+    host: str,
+    allow_remote: bool,
+    no_open: bool,
+    runs: tuple[str, ...],
+    project: str,
+) -> None:
+    """Open a page that shows what the memory knows and what it saves, on this machine only."""
+    from stratum.web_server import serve
+
+    settings = _settings()
+    folders = [settings.database.parent / "bench", *map(Path, runs)]
+    for folder in runs:
+        if not Path(folder).is_dir():
+            raise NotFound(f"There is no folder {folder}.", hint="--runs takes a folder.")
+    serve(
+        settings,
+        Path(project),
+        host=host,
+        port=port,
+        allow_remote=allow_remote,
+        open_browser=not no_open,
+        say=click.echo,
+        extend=lambda root: _bench_routes(folders, root),
+    )
+
+
+def _bench_routes(folders: Sequence[Path], root: Path) -> Extension | None:
+    """Return what the page shows of the benchmark, None where that is not installed."""
+    try:
+        from stratum_bench.web_runs import Runs
+    except ModuleNotFoundError as error:
+        if error.name not in ("stratum_bench", "stratum_bench.web_runs"):
+            raise
+        return None
+    return Runs(folders, root)
+
+
 @_command(
     """
     stratum bench
@@ -963,6 +1032,11 @@ def _open(path: str) -> Memory:
     if not path:
         raise InvalidInput("The path is empty.", hint="Give a folder, or `.` for this one.")
     return Memory(_settings(), Path(path))
+
+
+def _count_use(memory: Memory, answer: SearchResult | Pack | Entry | OutlineResult) -> None:
+    """Count that notes were shown; it is written when the memory is closed, after the answer."""
+    memory.showed(answer, memory.settings.agent or "command line")
 
 
 def _from_here(memory: Memory, place: str) -> str:

@@ -229,6 +229,11 @@ class Database:
         with self._lock:
             self._db.close()
 
+    def wait_at_most(self, milliseconds: int) -> None:
+        """Give up sooner than usual where another process writes; for what can be left undone."""
+        with self._lock:
+            self._db.set_busy_timeout(milliseconds)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Run the body under the write lock; all of it is stored or nothing is. Not nestable."""

@@ -130,6 +130,11 @@ class Files:
         except (OSError, ValueError):
             return None
 
+    def size(self, path: str) -> int:
+        """Return the bytes of a file as it stands, 0 when there is none."""
+        found = self._stamp(path)
+        return found.size if found is not None else 0
+
     def is_as(self, path: str, stamp: tuple[int, int, int, int], blob: str) -> bool:
         """Tell whether a file still has the stamp, or else the content, that the index has."""
         found = self.standing(path, stamp, blob)

@@ -279,11 +279,21 @@ def build_server(
         open_coordination: The same for what agents do together; None leaves its tools out.
     """
 
-    def memory_pack(task: Task, budget: Budget = 1200) -> CallToolResult:
+    def memory_pack(ctx: Context[Any, Any], task: Task, budget: Budget = 1200) -> CallToolResult:
         memory = open_memory()
-        return _packed(lambda tokens: memory.pack(task, budget=tokens), budget)
+        made: list[Pack] = []
+
+        def pack(tokens: int) -> Pack:
+            made.append(memory.pack(task, budget=tokens))
+            return made[-1]
+
+        answer = _packed(pack, budget)
+        if made:
+            memory.showed(made[-1], _reader(ctx))
+        return answer
 
     def memory_search(
+        ctx: Context[Any, Any],
         query: Query,
         path: Path = "",
         symbol: SymbolName = "",
@@ -297,12 +307,19 @@ def build_server(
         filters = Filters(
             path or None, symbol or None, kind or None, stratum or None, since or None, tag or None
         )
-        return _found(
-            open_memory().search(query, filters=filters, limit=limit, include_stale=include_stale)
-        )
+        memory = open_memory()
+        found = memory.search(query, filters=filters, limit=limit, include_stale=include_stale)
+        memory.showed(found, _reader(ctx))
+        return _found(found)
 
-    def memory_get(id: RecordId) -> CallToolResult:  # noqa: A002 - the name that agents see
-        return _text(_entry_text(open_memory().get(id)))
+    def memory_get(
+        ctx: Context[Any, Any],
+        id: RecordId,  # noqa: A002 - the name that agents see
+    ) -> CallToolResult:
+        memory = open_memory()
+        entry = memory.get(id)
+        memory.showed(entry, _reader(ctx))
+        return _text(_entry_text(entry))
 
     def memory_write(
         ctx: Context[Any, Any],
@@ -324,8 +341,11 @@ def build_server(
         )
         return _written(written)
 
-    def memory_outline(path: Path = ".") -> CallToolResult:
-        return _text(_outline_text(open_memory().outline(path)))
+    def memory_outline(ctx: Context[Any, Any], path: Path = ".") -> CallToolResult:
+        memory = open_memory()
+        found = memory.outline(path)
+        memory.showed(found, _reader(ctx))
+        return _text(_outline_text(found))
 
     def memory_verify(
         id: Id,  # noqa: A002
@@ -822,6 +842,11 @@ def _client_name(ctx: Context[Any, Any]) -> str:
     client = ctx.request_context.session.client_params
     # masked before the cut: half a secret is not known for one
     return redact(shown(client.client_info.name).strip()).text[:_MAX_AGENT] if client else ""
+
+
+def _reader(ctx: Context[Any, Any]) -> str:
+    """Return who is counted as having been shown notes."""
+    return _client_name(ctx) or "unknown"
 
 
 # what can be known before a client is there

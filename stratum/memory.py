@@ -14,7 +14,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -50,10 +50,13 @@ from stratum.models import (
     EmbedderStatus,
     Entry,
     Filters,
+    FolderMap,
+    Freshness,
     Hit,
     IndexReport,
     Mode,
     Note,
+    NoteDetail,
     Outline,
     OutlineResult,
     Pack,
@@ -66,6 +69,7 @@ from stratum.models import (
     to_plain,
 )
 from stratum.neighbours import neighbours
+from stratum.notebook import Notebook
 from stratum.notes import (
     DEFAULT_KIND,
     check_anchor_count,
@@ -88,6 +92,7 @@ from stratum.stamps import later
 from stratum.store import ProjectChanged, Store, Worktree, now, open_store
 from stratum.sync_store import random_id
 from stratum.terms import query_terms, similarity, terms
+from stratum.uses import Uses
 from stratum.verdicts import SAME_HERE, Verdicts
 from stratum.watch import Watch
 
@@ -168,6 +173,8 @@ class Memory:
             self._place,
             self._catch_up,
         )
+        self.notebook = Notebook(self._files, self._store, self._place, self._verdicts)
+        self.uses = Uses(self._another_store)
 
     def __enter__(self) -> Memory:
         return self
@@ -183,6 +190,7 @@ class Memory:
         self._searcher.wait()
         with self._lock:
             opened, self._opened, self._closed = self._opened, None, True
+        self.uses.close(opened)
         if opened is not None:
             opened.close()
 
@@ -206,6 +214,12 @@ class Memory:
             if self._opened is None:
                 self._opened = open_store(self.settings.database)
             return self._opened
+
+    def _another_store(self) -> Store:
+        """Open one more connection to a database that is there."""
+        if not self.settings.database.exists():
+            raise StoreUnavailable(f"{self.settings.database} is gone.", hint="Index anew.")
+        return open_store(self.settings.database)
 
     @property
     def worktree(self) -> git.Worktree:
@@ -1308,6 +1322,56 @@ class Memory:
             result.query, result.hits, budget, near=near, withheld_stale=result.withheld_stale
         )
         return dataclasses.replace(packed, notices=result.notices)
+
+    # for people who look
+
+    def detail(self, id_: str) -> NoteDetail:
+        """Return a note with all that is known of it: its places now, its past, who was shown it.
+
+        Raises:
+            InvalidInput: It is no note, or one of another project.
+            NotFound: Nothing has this id.
+        """
+        return self.notebook.detail(self.get(id_))
+
+    def map(self, path: str, judged: Mapping[str, Freshness]) -> FolderMap:
+        """Return what lies in a folder ("" is the root), with sums of all below each child.
+
+        `judged` is what a check has said of notes; those that it does not have count as unknown.
+
+        Raises:
+            NotFound: There is no such folder, neither in the index nor in what notes speak of.
+        """
+        relative = tree.inside(self.worktree.root, path) if path else ""
+        relative = "" if relative == "." else relative
+        found = self.notebook.folder(relative, judged)
+        if relative and not found.nodes:
+            if _mode(self.worktree.root / relative):
+                return found
+            raise self._anchoring.no_such_path(relative)
+        return found
+
+    def showed(self, answer: SearchResult | Pack | Entry | OutlineResult, agent: str) -> None:
+        """Count that the notes of an answer were shown to an agent; never slows or fails."""
+        if isinstance(answer, Pack):
+            ids: Iterable[str] = answer.notes
+        elif isinstance(answer, Entry):
+            ids = [answer.id] if answer.note is not None else []
+        else:
+            hits = answer.hits if isinstance(answer, SearchResult) else answer.notes
+            ids = [hit.id for hit in hits if hit.stratum == "notes"]
+        self.uses.add(ids, agent)
+
+    def pulse(self) -> tuple[object, ...]:
+        """Return what differs whenever `status` may; cheap enough to be asked every second."""
+        background = self._background
+        progress = background.progress if background is not None else None
+        error = background.error if background is not None else ""
+        return self._store().change_counter(), progress, error, self.team_trouble
+
+    def keep_up(self) -> None:
+        """Bring the index up to date with the files, as far as that goes in a moment."""
+        self._catch_up()
 
     # status, export and import
 

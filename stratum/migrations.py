@@ -363,6 +363,22 @@ def m005_teams(db: apsw.Connection) -> None:
     )
 
 
+def m006_uses(db: apsw.Connection) -> None:
+    """Count who was shown which notes."""
+    db.execute(
+        """
+        -- Which agents were shown a note, how often on each day (UTC).
+        CREATE TABLE note_use (
+            record_id INTEGER NOT NULL REFERENCES record(id),
+            agent TEXT NOT NULL,
+            day TEXT NOT NULL,
+            count INTEGER NOT NULL,
+            PRIMARY KEY (record_id, agent, day)
+        ) WITHOUT ROWID;
+        """
+    )
+
+
 Migration = Callable[[apsw.Connection], None]
 MIGRATIONS: tuple[Migration, ...] = (
     m001_create_tables,
@@ -370,5 +386,6 @@ MIGRATIONS: tuple[Migration, ...] = (
     m003_histories_and_what_tells_anchors_apart,
     m004_sections_and_last_names,
     m005_teams,
+    m006_uses,
 )
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -346,12 +346,16 @@ class PackedPlace:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Text for an agent, at most `receipt.budget` tokens long, its receipt and what it names."""
+    """Text for an agent, at most `receipt.budget` tokens long, its receipt and what it names.
+
+    `notes` are the ids of the notes that it tells.
+    """
 
     text: str
     receipt: Receipt
     notices: tuple[str, ...] = ()
     places: tuple[PackedPlace, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +433,136 @@ class Transfer:
     unchanged: int = 0
     rejected: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+
+
+# What people see who look through the notes.
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRow:
+    """A note in a list. `text` is one line; `path` and `symbol` are those of its first anchor.
+
+    `uses` counts how often it was shown to an agent or a person.
+    """
+
+    id: str
+    text: str
+    kind: str
+    tags: tuple[str, ...]
+    path: str | None
+    symbol: str | None
+    scope: str
+    trust: str
+    author: str
+    agent: str
+    machine: str
+    created_at: str
+    updated_at: str
+    deleted_at: str | None
+    superseded: bool
+    uses: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotePage:
+    """Some of the notes of a project in one state; `total` counts all of that state."""
+
+    total: int
+    offset: int
+    notes: tuple[NoteRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLines:
+    """The lines that stand now at a place that a note speaks of; `truncated`: there are more."""
+
+    path: str
+    start_line: int
+    end_line: int
+    language: str
+    lines: tuple[str, ...]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NoteEvent:
+    """Something that was done to a note. `text` says in a few words what the verb leaves open."""
+
+    at: str
+    author: str
+    agent: str
+    verb: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteUse:
+    """How often a note was shown to an agent on one day (UTC, "2026-01-31")."""
+
+    agent: str
+    day: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoteDetail:
+    """One note with all that is known of it; history and uses newest first."""
+
+    entry: Entry
+    sources: tuple[SourceLines, ...]
+    history: tuple[NoteEvent, ...]
+    uses: tuple[NoteUse, ...]
+    successors: tuple[str, ...]
+    supersedes: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MapNode:
+    """A file or a folder with sums of all below it.
+
+    `notes` are living ones with a place here, of which `fresh` hold (moved ones count in), `stale`
+    do not, and `unknown` are not judged yet. `files` is 0 where only notes remember a file. `uses`
+    counts how often these notes were shown.
+    """
+
+    path: str
+    name: str
+    kind: Literal["folder", "file"]
+    files: int
+    symbols: int
+    bytes: int
+    notes: int
+    fresh: int
+    stale: int
+    unknown: int
+    uses: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapTotals:
+    """Sums of a whole folder, in which a note with several places counts once.
+
+    `unanchored` counts the project's living notes without a place, 0 below its root.
+    """
+
+    files: int
+    symbols: int
+    bytes: int
+    notes: int
+    fresh: int
+    stale: int
+    unanchored: int
+    unknown: int
+    uses: int
+
+
+@dataclass(frozen=True, slots=True)
+class FolderMap:
+    """What lies in one folder, and its sums; see `MapNode`."""
+
+    path: str
+    nodes: tuple[MapNode, ...]
+    totals: MapTotals
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,12 @@ def pack(
         omitted=len(hits) - len(told),
         withheld_stale=withheld_stale,
     )
-    return Pack(text, receipt, places=tuple(place for place in places if place is not None))
+    return Pack(
+        text,
+        receipt,
+        places=tuple(place for place in places if place is not None),
+        notes=tuple(hits[number].id for number in sorted(told) if hits[number].stratum == "notes"),
+    )
 
 
 def price(text: str) -> int:

@@ -29,6 +29,7 @@ from stratum.database import open_database, translated
 from stratum.history_store import HistoryStore
 from stratum.migrations import IS_DEFINITION, LAST_NAME, MIGRATIONS
 from stratum.models import Anchor, Filters, NewRecord, NewSymbol, Note, Outline, Symbol
+from stratum.notebook_store import NotebookStore
 from stratum.stamps import stamp_of
 from stratum.sync_store import SyncStore
 
@@ -155,7 +156,7 @@ class ProjectChanged(Exception):
     """Another process made the worktree part of another project meanwhile: start again."""
 
 
-class Store(HistoryStore, SyncStore, CoordinationStore):
+class Store(HistoryStore, SyncStore, CoordinationStore, NotebookStore):
     """The open store. Safe to share between threads; one call at a time runs."""
 
     # projects and worktrees

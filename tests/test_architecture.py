@@ -44,11 +44,15 @@ ARROWS = {
     "history_store": "database models",
     "sync_store": "database models",
     "coordination_store": "database models",
-    "store": "coordination_store database history_store migrations models stamps sync_store",
+    "notebook_store": "database models",
+    "store": "coordination_store database history_store migrations models notebook_store stamps"
+    " sync_store",
     "hits": "freshness history_store models notes store",
     "verdicts": "changes errors files freshness git models outline redact store",
     "anchoring": "errors files freshness models notes outline redact store tree",
     "placement": "errors git redact store",
+    "notebook": "errors files grammars models notebook_store notes redact store verdicts",
+    "uses": "errors store",
     "neighbours": "files models paths store",
     "resident": "models store",
     "question": "terms",
@@ -59,22 +63,27 @@ ARROWS = {
     "wire": "errors models notes redact stamps",
     "replica": "errors models notes redact stamps store sync_store wire",
     "memory": "_version anchoring background config embedder errors files freshness git indexer"
-    " history hits models neighbours notes outline packing placement ranking redact replica search"
-    " stamps store sync_store terms tree verdicts watch",
+    " history hits models neighbours notebook notes outline packing placement ranking redact"
+    " replica search stamps store sync_store terms tree uses verdicts watch",
     "redis_client": "config errors redact",
     "team_index": "config embedder errors models notes ranking redact redis_client terms wire",
     "team": "errors indexer memory models redact redis_client replica team_index wire",
     "coordination_redis": "config errors models redis_client",
     "coordination": "config coordination_redis errors models notes placement redact store"
     " sync_store",
+    "keeper": "config coordination errors memory team",
     "mcp_server": "_version coordination errors memory models notes packing redact",
-    "serve": "_version config coordination errors mcp_server memory team",
+    "serve": "_version config keeper mcp_server",
     "team_check": "config embedder errors models redis_client wire",
     "doctor": "config embedder errors git memory migrations models redact store team_check",
     "terminal": "redact",
+    "web_security": "errors redact",
+    "web_api": "_version errors memory models notebook notes",
+    "web": "_version errors keeper models web_api web_security",
+    "web_server": "config errors keeper web web_security",
     "task_cli": "config coordination errors models terminal",
     "cli": "_version config doctor embedder errors memory models notes redact serve task_cli"
-    " team terminal",
+    " team terminal web web_server",
     "__main__": "cli",
     "__init__": "_version config errors memory models",
 }
@@ -103,9 +112,11 @@ BELOW = {
     "retrieval_rivals": "grammars outline paths",
     "retrieval_tasks": "models",
     "retrieval_worker": "grammars models",
+    "runs": "errors redact",
     "scaffold": "paths redact",
     "coordination": "coordination redis_client team wire",
     "team": "embedder models redis_client team team_index wire",
+    "web_runs": "web_security",
     "weights": "ranking",
 }
 

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-NEVER = {"mcp", "starlette", "redis", "onnxruntime", "fastembed", "tokenizers", "huggingface_hub"}
+NEVER = {
+    "mcp",
+    "starlette",
+    "uvicorn",
+    "sse_starlette",
+    "pydantic",
+    "redis",
+    "onnxruntime",
+    "fastembed",
+    "tokenizers",
+    "huggingface_hub",
+}
 NO_NUMBERS = NEVER | {"numpy"}
 
 
@@ -36,6 +47,7 @@ def loaded_by(*arguments: str, cwd: Path) -> set[str]:
     [
         (("--help",), NO_NUMBERS | {"apsw", "tree_sitter"}),
         (("serve", "--help"), NO_NUMBERS | {"apsw", "tree_sitter"}),
+        (("web", "--help"), NO_NUMBERS | {"apsw", "tree_sitter"}),
         (("status",), NO_NUMBERS),
         (("write", "a note"), NO_NUMBERS),
         (("search", "till", "--mode", "lexical"), NEVER),
