@@ -203,6 +203,7 @@ def token_in(home: Path) -> str:
     token = secrets.token_urlsafe(32)
     part = file.with_name(f"{TOKEN_NAME}.{secrets.token_hex(4)}")
     try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as opened:
             opened.write(token)

@@ -17,6 +17,7 @@ import pytest
 
 from stratum.config import Settings, load
 from stratum.web_security import MAX_BODY, Bucket, _equal, access_for
+from stratum.web_server import TOKEN_NAME, token_in
 from tests.conftest import make_repository
 from tests.web_process import Answer, WebProcess, web
 
@@ -503,3 +504,12 @@ def test_allowed_for_others_it_still_wants_the_token(settings: Settings, reposit
             ) as connection:
                 connection.request("GET", "/api/status")
                 assert connection.getresponse().status == 401
+
+
+def test_the_token_is_kept_where_there_was_no_home_yet(tmp_path: Path) -> None:
+    home = tmp_path / "new" / "home"
+    token = token_in(home)
+    assert token_in(home) == token
+    assert (home / TOKEN_NAME).stat().st_mode & 0o077 == 0
+    (home / TOKEN_NAME).chmod(0o644)  # others may have read it
+    assert token_in(home) != token

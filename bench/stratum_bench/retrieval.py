@@ -14,6 +14,7 @@ import os
 import platform
 import random
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from stratum_bench.retrieval_report import facts, rows
 from stratum_bench.retrieval_tasks import Task, in_order
 from stratum_bench.retrieval_worker import ARMS, Line, Worker, about, settings_for
 
+_LOCK_TRIES, _LOCK_PAUSE = 5, 0.05  # seconds: who only looks holds the lock for a moment
 _LEAST_CHUNK = 20  # tasks; each chunk of a repository has an index of its own to make
 _NO_VECTORS = "vectors"  # arms with this in their name need an embedder
 _CODE = {"stratum": "*.py", "stratum_bench": "*.py"}
@@ -240,12 +242,17 @@ def alone_in(work: Path) -> Iterator[None]:
         with contextlib.suppress(ImportError):
             import fcntl
 
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise Unavailable(
-                    f"Another run works in {work}.", hint="Wait for it, or give another folder."
-                ) from None
+            for tries_left in reversed(range(_LOCK_TRIES)):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if not tries_left:
+                        raise Unavailable(
+                            f"Another run works in {work}.",
+                            hint="Wait for it, or give another folder.",
+                        ) from None
+                    time.sleep(_LOCK_PAUSE)
         yield
 
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +93,7 @@ class Feed:
         self._news = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        self._grown = False
         self._listeners = 0
 
     async def listen(self, after: str, wants: Callable[[Line], bool]) -> AsyncGenerator[str]:
@@ -153,23 +155,26 @@ class Feed:
         while self._listeners:
             await asyncio.sleep(PAUSE)
             looked += PAUSE
-            if await self._look(fresh=looked >= _STATE):
+            if await self._look(fresh=self._grown or looked >= _STATE):
                 news, self._news = self._news, asyncio.Event()
                 news.set()
             looked = 0.0 if looked >= _STATE else looked
         self._tape = Tape()  # megabytes that nobody needs
 
     async def _look(self, *, fresh: bool) -> bool:
-        """Read what is new, and tell whether there was anything."""
-        tape, grown = await asyncio.to_thread(read_on, self._path, self._tape)
-        found = grown or tape is not self._tape
-        self._tape = tape
-        if fresh or found:
-            with contextlib.suppress(StratumError):  # its folder was removed: it stays as it was
-                state = json.dumps(await asyncio.to_thread(self._state_of))
-                found = found or state != self._state
-                self._state = state
+        """Read what is new, and tell whether there was anything; `fresh` asks for the state."""
+        # The state comes first: whoever hears of the end has all lines that were written before.
+        state = await asyncio.to_thread(self._told_state) if fresh else self._state
+        tape, self._grown = await asyncio.to_thread(read_on, self._path, self._tape)
+        found = self._grown or tape is not self._tape or state != self._state
+        self._tape, self._state = tape, state
         return found
+
+    def _told_state(self) -> str:
+        try:
+            return json.dumps(self._state_of())
+        except StratumError:  # its folder was removed: it stays as it was
+            return self._state
 
 
 def read_on(path: Path, tape: Tape) -> tuple[Tape, bool]:
@@ -194,10 +199,13 @@ def _caught_up(had: list[Line], tape: Tape) -> tuple[list[Line | None], int]:
 
     None stands for a reset: what it had is no longer true.
     """
-    gone, there = set(had), set(tape.lines)
-    if gone <= there:
-        return [line for line in tape.lines if line not in gone], len(tape.lines)
-    return [None], 0
+    left, lacking = Counter(had), []
+    for line in tape.lines:
+        if left[line]:
+            left[line] -= 1
+        else:
+            lacking.append(line)
+    return ([None], 0) if left.total() else ([*lacking], len(tape.lines))
 
 
 def _event(name: str, data: str, id_: str = "") -> str:
