@@ -408,7 +408,9 @@ def test_every_error_class_becomes_a_message_and_its_exit_code(
     def leaves(base: type[StratumError]) -> list[type[StratumError]]:
         return [base, *(leaf for below in base.__subclasses__() for leaf in leaves(below))]
 
-    for kind in leaves(StratumError):
+    kinds = [kind for kind in leaves(StratumError) if kind.__module__ == "stratum.errors"]
+
+    for kind in kinds:
 
         @cli.command("boom")
         @command_line.json_option
